@@ -1,0 +1,195 @@
+"""Cards: one YAML file per benchmark and one per model. Adding one is adding a file."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated, Any, Literal, TypeVar
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from sclong.errors import CardError, SclongError, nearest
+
+Capability = Literal[
+    "cell_embedding",
+    "gene_embedding",
+    "contextual_embedding",
+    "perturbation_prediction",
+    "signature_prediction",
+    "response_prediction",
+    "synergy_prediction",
+    "edge_scores",
+    "integrated_embedding",
+]
+Role = Literal["floor", "ceiling", "classical", "ablation", "model"]
+Name = Annotated[str, Field(pattern=r"^[a-z0-9_]+$")]
+PRESETS = ("demo", "small", "paper")
+
+
+class Strict(BaseModel):
+    """Base of every configuration class: unknown keys are errors."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class PaperNumber(Strict):
+    """A published number that a benchmark is compared with."""
+
+    model: str
+    scenario: str
+    metric: str
+    value: float
+    sd: float | None = None
+    mark: Literal["exact", "preprint", "anchor"]
+    where: str
+
+
+class DataSpec(Strict):
+    """One data set of a benchmark: what it is called, which files it is made of, how it is cut."""
+
+    dataset: Name = Field(description="name of the data set; benchmarks that name the same one share it")
+    inputs: dict[str, str | list[str]] = Field(
+        description="role -> address: world:FILE (simulated), source:ID/FILE (a row of sources.tsv), "
+        "resource:FILE (in resources/), file:PATH (your own)"
+    )
+    options: dict[str, Any] = Field(default_factory=dict, description="passed to the task's prepare step")
+    split: str = Field(description="split policy, by the task's name for it")
+    split_options: dict[str, Any] = Field(default_factory=dict)
+    comparable: bool = Field(default=False, description="whether the paper's numbers were measured on this data")
+    why_not_comparable: str = Field(default="", description="the reason, printed in the verdict")
+
+
+class BenchmarkCard(Strict):
+    """A benchmark: a task on one data set with one split policy."""
+
+    name: Name
+    title: str
+    summary: str
+    task: Name = Field(description="module in sclong/tasks")
+    version: int = Field(ge=1, description="raised when the meaning of a score changes")
+    primary_metric: str
+    data: dict[Literal["demo", "small", "paper"], list[DataSpec] | DataSpec] = Field(
+        description="per preset: one data set, or alternatives of which the first that can be had is used"
+    )
+    split_seed: int = 1
+    paper: list[PaperNumber] = Field(default_factory=list)
+    citation: str = ""
+
+    def alternatives(self, preset: str) -> list[DataSpec]:
+        """Return the data sets this benchmark has under a preset, best first."""
+        spec = self.data.get(preset)  # type: ignore[call-overload]
+        if spec is None:
+            return []
+        return spec if isinstance(spec, list) else [spec]
+
+
+class ModelCard(Strict):
+    """A model: anything that produces what a task needs."""
+
+    name: Name
+    title: str
+    summary: str
+    version: int = Field(ge=1)
+    role: Role
+    adapter: str = Field(description="module:Class of a Predictor or an Embedder")
+    provides: list[Capability]
+    options: dict[str, Any] = Field(default_factory=dict, description="keyword arguments of the adapter")
+    checkpoint: Name | None = Field(default=None, description="checkpoint folder below results/checkpoints")
+    deterministic: bool = Field(default=False, description="the seed changes nothing: run once")
+    sees_truth: bool = Field(default=False, description="a ceiling: it is shown the test targets")
+    device: Literal["cpu", "gpu"] = "cpu"
+    mem_gb: float = 2.0
+    licence: str = "Apache-2.0"
+    weights: list[str] = Field(default_factory=list, description="ids in sources.tsv of weights it needs")
+    trained_on: str = ""
+    citation: str = ""
+
+
+Card = TypeVar("Card", bound=Strict)
+
+
+def describe_validation(error: ValidationError, model: type[BaseModel]) -> tuple[str, str]:
+    """Turn pydantic's first complaint into (found, what to do), with the nearest valid name for unknown keys."""
+    first = error.errors()[0]
+    where = ".".join(str(p) for p in first["loc"])
+    if first["type"] == "extra_forbidden":
+        valid = _fields_at(model, first["loc"][:-1])
+        like = nearest(str(first["loc"][-1]), valid)
+        hint = f"write {like[0]!r} instead" if like else f"use one of: {', '.join(sorted(valid))}"
+        return f"unknown key {where!r}", hint
+    return f"{where!r}: {first['msg']} (found {first.get('input')!r})", f"correct {where!r}"
+
+
+def _fields_at(model: type[BaseModel], loc: tuple[Any, ...]) -> set[str]:
+    """Names of the fields of the model that stands at `loc` inside `model`."""
+    current: type[BaseModel] = model
+    for part in loc:
+        info = current.model_fields.get(str(part))
+        if info is None:
+            continue
+        found = [t for t in _types_in(info.annotation) if isinstance(t, type) and issubclass(t, BaseModel)]
+        if found:
+            current = found[0]
+    return set(current.model_fields)
+
+
+def _types_in(annotation: Any) -> Iterator[Any]:
+    yield annotation
+    for arg in getattr(annotation, "__args__", ()):
+        yield from _types_in(arg)
+
+
+def load_yaml(path: Path) -> Any:
+    """Read a YAML file; a syntax error says where."""
+    try:
+        return yaml.safe_load(path.read_text(encoding="utf-8")) or {}
+    except yaml.YAMLError as error:
+        raise CardError(f"{path}: not valid YAML ({error})", "a YAML mapping", "correct the file") from None
+
+
+def load_card(path: Path, kind: type[Card]) -> Card:
+    """Read and check one card; its file must carry its name.
+
+    Raises
+    ------
+    CardError
+        Unknown key (with the nearest valid one), wrong value, name that is not the file's.
+    """
+    raw = load_yaml(path)
+    try:
+        card = kind.model_validate(raw)
+    except ValidationError as error:
+        found, action = describe_validation(error, kind)
+        raise CardError(f"{path}: {found}", f"a {kind.__name__} (see docs/cards.md)", action) from None
+    name = getattr(card, "name", None)
+    if name != path.stem:
+        raise CardError(
+            f"{path}: the card is named {name!r}", f"the name of its file, {path.stem!r}", "rename one of the two"
+        )
+    return card
+
+
+def load_cards(folder: Path, kind: type[Card]) -> dict[str, Card]:
+    """Read every ``*.yaml`` of a folder, by name."""
+    if not folder.is_dir():
+        raise CardError(f"no folder {folder}", "a folder of cards", "run from the repository's root")
+    return {p.stem: load_card(p, kind) for p in sorted(folder.glob("*.yaml"))}
+
+
+def applicability(native: str, needs: str, provides: list[Capability]) -> str | None:
+    """Say how a model meets a task: "native", "embedding", or None when it cannot.
+
+    Parameters
+    ----------
+    native, needs
+        Of the task: the capability that answers it, and the one its head can use.
+    provides
+        Of the model.
+    """
+    if native in provides:
+        return "native"
+    return "embedding" if needs in provides else None
+
+
+__all__ = ["BenchmarkCard", "Capability", "CardError", "DataSpec", "ModelCard", "PaperNumber", "SclongError"]

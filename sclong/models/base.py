@@ -1,0 +1,64 @@
+"""What every model is: something that answers a task itself, or something that embeds cells and genes."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from sclong.tasks.base import Problem
+
+if TYPE_CHECKING:
+    import anndata
+
+
+@dataclass(frozen=True)
+class Embedding:
+    """What an embedder returns for one AnnData (rows and columns in its order).
+
+    Attributes
+    ----------
+    cell_embedding : (cells, d) float32 or None
+    gene_embedding : (genes, d) float32 or None
+    gene_mapped : (genes,) bool
+        False where the model does not know the gene (its row is then the mean of the mapped rows).
+    facts
+        What a reader must know to repeat it: checkpoint hash, options, coverage.
+    """
+
+    cell_embedding: np.ndarray | None
+    gene_embedding: np.ndarray | None
+    gene_mapped: np.ndarray
+    facts: Mapping[str, Any]
+
+
+class Predictor(ABC):
+    """A model that answers a task itself. Built with the `options` of its card as keyword arguments."""
+
+    @abstractmethod
+    def predict(self, problem: Problem, seed: int) -> np.ndarray:
+        """Answer `problem`; (test samples, outputs) float32, rows in the order of ``problem.test_samples``."""
+
+
+class Embedder(ABC):
+    """A model that embeds cells, genes or both. Built with the `options` of its card as keyword arguments."""
+
+    @abstractmethod
+    def embed(self, adata: anndata.AnnData, *, checkpoint: Path | None, seed: int, batch_size: int) -> Embedding:
+        """Embed `adata`, whose ``uns["value_kind"]`` says counts, log1p_cp10k or nonnegative.
+
+        Parameters
+        ----------
+        adata
+            Cells by genes; var_names as the data set has them (Ensembl ids or symbols).
+        checkpoint
+            Checkpoint folder, for models whose card names one.
+        seed
+            For embedders that draw random numbers.
+        batch_size
+            Cells per forward pass.
+        """
