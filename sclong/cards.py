@@ -67,6 +67,10 @@ class BenchmarkCard(Strict):
     title: str
     summary: str
     task: Name = Field(description="module in sclong/tasks")
+    needs: list[Capability] = Field(
+        default_factory=list,
+        description="any one of: the capability that answers the task itself, then what the task's head can use",
+    )
     version: int = Field(ge=1, description="raised when the meaning of a score changes")
     primary_metric: str
     data: dict[Literal["demo", "small", "paper"], list[DataSpec] | DataSpec] = Field(
@@ -177,19 +181,12 @@ def load_cards(folder: Path, kind: type[Card]) -> dict[str, Card]:
     return {p.stem: load_card(p, kind) for p in sorted(folder.glob("*.yaml"))}
 
 
-def applicability(native: str, needs: str, provides: list[Capability]) -> str | None:
-    """Say how a model meets a task: "native", "embedding", or None when it cannot.
-
-    Parameters
-    ----------
-    native, needs
-        Of the task: the capability that answers it, and the one its head can use.
-    provides
-        Of the model.
-    """
-    if native in provides:
+def meets(benchmark: BenchmarkCard, model: ModelCard) -> Literal["native", "embedding"] | None:
+    """Say how a model meets a benchmark: it answers itself, by its embedding and the task's head, or not at all."""
+    native, *embeddings = benchmark.needs
+    if native in model.provides:
         return "native"
-    return "embedding" if needs in provides else None
+    return "embedding" if set(embeddings) & set(model.provides) else None
 
 
 __all__ = ["BenchmarkCard", "Capability", "CardError", "DataSpec", "ModelCard", "PaperNumber", "SclongError"]

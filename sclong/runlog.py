@@ -3,42 +3,68 @@
 from __future__ import annotations
 
 import logging
+import os
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from sclong.errors import SclongError
 
 LOGGER = logging.getLogger("sclong")
 
 
-def start(log_file: str | Path | None = None, level: int = logging.INFO) -> logging.Logger:
-    """Send log lines to `log_file` (or stderr) and make uncaught errors end there too.
+def start(log_file: str | Path | None = None, label: str = "", level: int = logging.INFO) -> logging.Logger:
+    """Send log lines to standard error and, if given, to a file.
 
     Parameters
     ----------
     log_file
-        File that takes the log; its folder is made. None: standard error.
+        File that takes the log besides standard error; its folder is made.
+    label
+        Put in front of each line on standard error, where the lines of several jobs meet.
     level
         Lowest level that is written.
     """
-    handler: logging.Handler
+    screen = logging.StreamHandler(sys.stderr)
+    screen.setFormatter(logging.Formatter(f"%(asctime)s {label + ': ' if label else ''}%(message)s", "%H:%M:%S"))
+    handlers: list[logging.Handler] = [screen]
     if log_file:
         Path(log_file).parent.mkdir(parents=True, exist_ok=True)
-        handler = logging.FileHandler(log_file, mode="w")
-    else:
-        handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s", "%Y-%m-%d %H:%M:%S"))
-    LOGGER.handlers[:] = [handler]
+        file = logging.FileHandler(log_file, mode="w", encoding="utf-8")
+        file.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s", "%Y-%m-%d %H:%M:%S"))
+        handlers.append(file)
+    LOGGER.handlers[:] = handlers
     LOGGER.setLevel(level)
     LOGGER.propagate = False
     return LOGGER
 
 
-def explain(error: BaseException) -> str:
-    """Return the text a person should read for `error`: three parts for ours, the type's name for others."""
-    return str(error) if isinstance(error, SclongError) else f"{type(error).__name__}: {error}"
+@contextmanager
+def logged(snakemake: Any) -> Iterator[logging.Logger]:
+    """Run the body of a workflow script: threads set, log file opened, errors explained there and on the screen.
+
+    An error of this project ends the job with its three parts; any other keeps its traceback.
+
+    Parameters
+    ----------
+    snakemake
+        The object that Snakemake puts into a script.
+    """
+    for variable in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMEXPR_NUM_THREADS"):
+        os.environ[variable] = str(snakemake.threads)
+    wildcards = ",".join(str(w) for w in snakemake.wildcards)
+    log = start(snakemake.log[0], label=snakemake.rule + (f"[{wildcards}]" if wildcards else ""))
+    try:
+        yield log
+    except SclongError as error:
+        log.error("%s", error)
+        sys.exit(1)
+    except Exception:
+        log.exception("failed")
+        raise
 
 
 class Progress:

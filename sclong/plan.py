@@ -1,0 +1,333 @@
+"""What a configuration asks for, worked out from cards alone: which data, which runs, which files. Torch-free."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from sclong.cards import BenchmarkCard, DataSpec, ModelCard, meets
+from sclong.config import Architecture, Config, CorpusSource, load_architecture, load_config, select_cards
+from sclong.errors import CardError, ConfigError, FetchError, listing
+from sclong.io.sources import Source, availability, load_sources, missing_report
+from sclong.provenance import code_hash
+
+KINDS = ("world", "source", "resource", "file", "census")
+
+
+def split_address(address: str) -> tuple[str, str]:
+    """Split ``kind:rest`` and check the kind.
+
+    Raises
+    ------
+    CardError
+        For an unknown kind of address.
+    """
+    kind, _, rest = address.partition(":")
+    if kind not in KINDS or not rest:
+        raise CardError(f"address {address!r}", f"one of {', '.join(k + ':...' for k in KINDS)}", "correct the address")
+    return kind, rest
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A resolved configuration: cards, data, run matrix, paths.
+
+    Attributes
+    ----------
+    config, architecture, benchmarks, models, sources
+        What was read.
+    data
+        Benchmark -> the alternative of its card that is used.
+    skipped
+        Benchmark -> why ``all`` leaves it out (its files have no public address and no mirror has them).
+    blocked
+        Benchmark -> what its files are and how to get them (they are needed, and are not here).
+    """
+
+    config: Config
+    architecture: Architecture
+    benchmarks: dict[str, BenchmarkCard]
+    models: dict[str, ModelCard]
+    sources: dict[str, Source]
+    data: dict[str, DataSpec] = field(default_factory=dict)
+    skipped: dict[str, str] = field(default_factory=dict)
+    blocked: dict[str, str] = field(default_factory=dict)
+
+    # ------------------------------------------------------------------ paths
+
+    def result(self, *parts: str) -> str:
+        """Return a path below the results folder."""
+        return "/".join([self.config.results_dir, *parts])
+
+    def path(self, address: str) -> str:
+        """Return the file that an address stands for.
+
+        Raises
+        ------
+        CardError
+            Unknown kind, or a source without a row in config/sources.tsv.
+        """
+        kind, rest = split_address(address)
+        if kind == "source" and rest not in self.sources:
+            raise CardError(
+                f"address {address!r}: no such row in config/sources.tsv", "id/file of a row", "add the row"
+            )
+        return {
+            "world": self.result("world", rest),
+            "source": f"{self.config.data_dir}/sources/{rest}",
+            "resource": f"resources/{rest}",
+            "file": rest,
+            "census": f"{self.config.data_dir}/census/{rest}.h5ad",
+        }[kind]
+
+    def paths(self, value: str | list[str]) -> str | list[str]:
+        """Resolve one address or a list of them."""
+        return [self.path(v) for v in value] if isinstance(value, list) else self.path(value)
+
+    # ----------------------------------------------------------------- corpus
+
+    @cached_property
+    def corpus(self) -> dict[str, CorpusSource]:
+        """Sources of the corpus that can be had, by name."""
+        return {s.name: s for s in self.config.corpus.sources if not (s.optional and self._lost([s.input]))}
+
+    @cached_property
+    def corpus_left_out(self) -> list[str]:
+        """Names of the optional sources that cannot be had."""
+        return [s.name for s in self.config.corpus.sources if s.name not in self.corpus]
+
+    # ------------------------------------------------------------- benchmarks
+
+    @cached_property
+    def datasets(self) -> dict[str, tuple[BenchmarkCard, DataSpec]]:
+        """Data set -> a benchmark that uses it, and how it is made.
+
+        Raises
+        ------
+        CardError
+            When two benchmarks make a data set of one name from different files or options.
+        """
+        out: dict[str, tuple[BenchmarkCard, DataSpec]] = {}
+        for name, spec in self.data.items():
+            card = self.benchmarks[name]
+            other = out.setdefault(spec.dataset, (card, spec))
+            if (other[0].task, other[1].inputs, other[1].options) != (card.task, spec.inputs, spec.options):
+                raise CardError(
+                    f"benchmarks {other[0].name!r} and {name!r} make data set {spec.dataset!r} differently",
+                    "one task, one set of inputs and options per data set name",
+                    "make them equal, or rename one of the two data sets",
+                )
+        return out
+
+    def how(self, benchmark: str, model: str) -> str | None:
+        """Return "native", "embedding" or None (does not apply)."""
+        return meets(self.benchmarks[benchmark], self.models[model])
+
+    def models_of(self, benchmark: str) -> list[str]:
+        """Models that apply to a benchmark: controls first, then by name."""
+        order = ["floor", "ceiling", "classical", "ablation", "model"]
+        chosen = [m for m in self.models.values() if self.how(benchmark, m.name)]
+        return [m.name for m in sorted(chosen, key=lambda m: (order.index(m.role), m.name))]
+
+    def seeds_of(self, model: str) -> list[int]:
+        """Training seeds of a model: one when the seed changes nothing."""
+        return self.config.seeds[:1] if self.models[model].deterministic else list(self.config.seeds)
+
+    def not_applicable(self) -> list[tuple[str, str, str]]:
+        """(benchmark, model, reason) of every pair that is not run."""
+        return [
+            (b, m, f"provides {', '.join(card.provides)}; the task needs {' or '.join(self.benchmarks[b].needs)}")
+            for b in self.data
+            for m, card in self.models.items()
+            if self.how(b, m) is None
+        ]
+
+    def predictions(self, benchmark: str) -> list[str]:
+        """Files of all predictions of a benchmark."""
+        return [
+            self.result("predictions", benchmark, model, f"seed{seed}.npz")
+            for model in self.models_of(benchmark)
+            for seed in self.seeds_of(model)
+        ]
+
+    def features_of(self, benchmark: str) -> Callable[[Any], list[str]]:
+        """Return an input function: the embeddings that a model's predictions for `benchmark` are made from."""
+        dataset = self.data[benchmark].dataset
+
+        def features(wildcards: Any) -> list[str]:
+            if wildcards.model not in self.models or self.how(benchmark, wildcards.model) != "embedding":
+                return []
+            return [self.result("embeddings", wildcards.model, dataset)]
+
+        return features
+
+    def code_of_prediction(self, benchmark: str) -> Callable[[Any], str]:
+        """Return a params function: hash of the code behind one prediction."""
+        return lambda wildcards: self.code(self.task_module(benchmark), self.adapter_module(wildcards.model))
+
+    def checkpoint_of(self, model: str) -> list[str]:
+        """Checkpoint folder that a model's embeddings are made from, if any."""
+        name = self.models[model].checkpoint
+        return [self.result("checkpoints", name)] if name else []
+
+    def metrics(self) -> list[str]:
+        """Metrics tables that ``all`` makes."""
+        return [self.result(f"{b}_metrics.tsv") for b in [*self.data, *self.blocked]]
+
+    def sha256(self, key: str) -> str:
+        """Hash that the file of a row of sources.tsv must have.
+
+        Raises
+        ------
+        CardError
+            When there is no such row.
+        """
+        self.path(f"source:{key}")
+        return self.sources[key].sha256
+
+    def code(self, *modules: str) -> str:
+        """Return the hash of the meaning of modules, for a rule's params."""
+        return code_hash(*modules)
+
+    def task_module(self, benchmark: str) -> str:
+        """Return the module of a benchmark's task."""
+        return f"sclong.tasks.{self.benchmarks[benchmark].task}"
+
+    def adapter_module(self, model: str) -> str:
+        """Return the module of a model's adapter."""
+        return self.models[model].adapter.partition(":")[0]
+
+    # ----------------------------------------------------------- availability
+
+    def _status(self, addresses: list[str]) -> dict[str, str]:
+        """Address -> here, mirror, fetchable, or missing."""
+        keys = [split_address(a)[1] for a in addresses if a.startswith("source:") and self.path(a)]
+        found = availability(keys, self.sources, self.config.data_dir, self.config.mirror, self.config.offline)
+        status = {f"source:{key}": value for key, value in found.items()}
+        for address in addresses:
+            kind, rest = split_address(address)
+            if kind in ("file", "resource"):
+                status[address] = "here" if Path(self.path(address)).exists() else "missing"
+            elif kind == "census":
+                here = Path(self.path(address)).exists()
+                status[address] = "here" if here else ("missing" if self.config.offline else "fetchable")
+            elif kind == "world":
+                status[address] = "here"
+        return status
+
+    def lost_path(self, path: str) -> bool:
+        """Say whether a file that must be fetched cannot be had as configured."""
+        return bool(self._lost([self._address_of(path)]))
+
+    def _address_of(self, path: str) -> str:
+        """Inverse of :meth:`path` for fetched files."""
+        rest = path.removeprefix(f"{self.config.data_dir}/")
+        if rest.startswith("sources/"):
+            return "source:" + rest.removeprefix("sources/")
+        return "census:" + rest.removeprefix("census/").removesuffix(".h5ad")
+
+    def _lost(self, addresses: list[str]) -> list[str]:
+        return [a for a, s in self._status(addresses).items() if s == "missing"]
+
+    def explain_missing(self, addresses: list[str]) -> str:
+        """Say of each missing file what it is, where it comes from and where it belongs."""
+        keys = [a.removeprefix("source:") for a in addresses if a.startswith("source:")]
+        lines = [missing_report(keys, self.sources, self.config.data_dir)] if keys else []
+        lines += [f"  {self.path(a)}: your own file; see the card for where it comes from"
+                  for a in addresses if a.startswith(("file:", "resource:"))]  # fmt: skip
+        lines += [f"  {self.path(a)}: CELLxGENE Census" for a in addresses if a.startswith("census:")]
+        return "\n".join(lines)
+
+    def offline_error(self, paths: list[str]) -> FetchError:
+        """Build the one error that lists every file an offline run lacks, and what can run without them."""
+        addresses = [self._address_of(p) for p in paths]
+        able = [b for b, spec in self.data.items() if not self._lost(_flat(spec))]
+        return FetchError(
+            f"offline, and {len(addresses)} files are missing:\n{self.explain_missing(addresses)}",
+            "every file in place, or a mirror folder that has it",
+            "put the files where the list says, or name a folder that holds them (--config mirror=DIR), or drop "
+            f"offline: true. Benchmarks whose own data is here: {', '.join(able) or 'none'}; "
+            "preset demo needs no file at all",
+        )
+
+    def blocked_error(self, names: list[str]) -> FetchError:
+        """Build the one error that lists what blocked benchmarks lack, and what can run without them."""
+        able = list(self.data)
+        return FetchError(
+            "files of " + ", ".join(names) + " are not here:\n" + "\n".join(self.blocked[n] for n in names),
+            "every file in place",
+            "put the files where the list says (the cards in config/benchmarks say where they come from), or run "
+            f"what can run: --config 'benchmarks=[{', '.join(able)}]'; preset demo needs no file at all",
+        )
+
+
+def _flat(spec: DataSpec) -> list[str]:
+    return [a for v in spec.inputs.values() for a in (v if isinstance(v, list) else [v])]
+
+
+def make_plan(user: dict[str, object], root: Path = Path(".")) -> Plan:
+    """Read configuration, cards and sources; choose for each benchmark the first data that can be had.
+
+    Raises
+    ------
+    ConfigError, CardError
+        Anything wrong with them, with the way out.
+    """
+    config = load_config(user, root)
+    folder = root / config.cards_dir
+    benchmarks, models = select_cards(config, root)
+    plan = Plan(
+        config,
+        load_architecture(config.architecture, folder),
+        benchmarks,
+        models,
+        load_sources(folder / "sources.tsv"),
+    )
+    for name, card in benchmarks.items():
+        _check_benchmark(card)
+        _choose_data(plan, name, card)
+    _ = plan.datasets
+    if not benchmarks or not models:
+        raise ConfigError("no benchmark or no model is chosen", "at least one of each", "see config/config.yaml")
+    return plan
+
+
+def _check_benchmark(card: BenchmarkCard) -> None:
+    if not card.needs:
+        raise CardError(
+            f"benchmark {card.name!r}: 'needs' is empty",
+            "the capability that answers the task, then what its head can use (Task.native, Task.needs)",
+            "add needs: [perturbation_prediction, gene_embedding] or the like",
+        )
+
+
+def _choose_data(plan: Plan, name: str, card: BenchmarkCard) -> None:
+    alternatives = card.alternatives(plan.config.preset)
+    if not alternatives:
+        plan.skipped[name] = f"the card has no data for preset {plan.config.preset!r}: {card.summary}"
+        return
+    reasons = []
+    for spec in alternatives:
+        lost = plan._lost(_flat(spec))
+        if not lost:
+            plan.data[name] = spec
+            return
+        reasons.append((spec, lost))
+    public = [spec for spec, lost in reasons if all(_has_public_address(plan, a) for a in lost)]
+    if public:  # offline: the run says in one message what all of them lack
+        plan.data[name] = public[0]
+        return
+    spec, lost = reasons[0]
+    why = f"{name} ({spec.dataset}):\n{plan.explain_missing(lost)}"
+    if all(a.startswith("source:") for a in lost):
+        plan.skipped[name] = f"files without a public address, in no mirror: {listing(lost)}"
+    else:
+        plan.blocked[name] = why
+
+
+def _has_public_address(plan: Plan, address: str) -> bool:
+    kind, rest = split_address(address)
+    return kind == "census" or (kind == "source" and plan.sources[rest].kind != "mirror")

@@ -1,0 +1,99 @@
+"""Pictures of the tables, as SVG text."""
+
+from __future__ import annotations
+
+import io
+
+import numpy as np
+import pandas as pd
+from matplotlib.backends.backend_svg import FigureCanvasSVG
+from matplotlib.figure import Figure
+
+ROLE_COLOURS = {
+    "floor": "#8c8c8c", "ceiling": "#c9a227", "classical": "#3b75af", "ablation": "#e08214", "model": "#1b7837",
+}  # fmt: skip
+
+
+def _svg(figure: Figure) -> str:
+    """Return a figure as an SVG element, without the XML header."""
+    FigureCanvasSVG(figure)
+    buffer = io.StringIO()
+    figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": "sclong"})
+    text = buffer.getvalue()
+    return text[text.index("<svg") :]
+
+
+def scores_figure(summary: pd.DataFrame, metrics: pd.DataFrame, benchmark: str) -> str:
+    """Draw a benchmark's primary metric: a point per model (mean), its 95 % interval, every seed, floor and ceiling.
+
+    Parameters
+    ----------
+    summary, metrics
+        The summary table, and the tidy scores behind it.
+    benchmark
+        Which benchmark.
+
+    Returns
+    -------
+    str
+        SVG element.
+    """
+    rows = summary[(summary["benchmark"] == benchmark) & summary["primary"].astype(bool)]
+    scenarios = list(dict.fromkeys(rows["scenario"]))
+    models = list(dict.fromkeys(rows["model"]))[::-1]
+    figure = Figure(figsize=(2.2 + 3.0 * len(scenarios), 0.9 + 0.26 * len(models)), layout="constrained")
+    axes = figure.subplots(1, len(scenarios), sharey=True, squeeze=False)[0]
+    for axis, scenario in zip(axes, scenarios, strict=True):
+        part = rows[rows["scenario"] == scenario].set_index("model")
+        seeds = metrics[
+            (metrics["benchmark"] == benchmark)
+            & (metrics["scenario"] == scenario)
+            & (metrics["metric"] == part["metric"].iloc[0])
+        ]
+        for y, model in enumerate(models):
+            if model not in part.index:
+                continue
+            row = part.loc[model]
+            colour = ROLE_COLOURS[row["role"]]
+            if np.isfinite(row["ci95_low"]):
+                axis.plot([row["ci95_low"], row["ci95_high"]], [y, y], color=colour, lw=1.5, alpha=0.5)
+            own = seeds.loc[seeds["model"] == model, "value"]
+            axis.scatter(own, [y] * len(own), s=9, color=colour, alpha=0.6, linewidths=0)
+            axis.scatter([row["mean"]], [y], s=32, color=colour, zorder=3)
+        for bound, style in (("floor", ":"), ("ceiling", "--")):
+            if np.isfinite(part[bound].iloc[0]):
+                axis.axvline(part[bound].iloc[0], color=ROLE_COLOURS[bound], ls=style, lw=1)
+        shown = part["mean"].dropna()
+        margin = 0.08 * (shown.max() - shown.min() or 1.0)
+        axis.set_xlim(shown.min() - margin, shown.max() + margin)  # wide intervals of few seeds are cut, not the means
+        axis.set_title(scenario or "all", fontsize=9)
+        better = "higher" if part["direction"].iloc[0] == "max" else "lower"
+        axis.set_xlabel(f"{part['metric'].iloc[0]} ({better} is better)", fontsize=8)
+        axis.tick_params(labelsize=8)
+        axis.grid(axis="x", alpha=0.25)
+    axes[0].set_yticks(range(len(models)), models)
+    return _svg(figure)
+
+
+def training_figure(log: pd.DataFrame) -> str:
+    """Draw the training loss and the held-out loss over optimiser steps.
+
+    Parameters
+    ----------
+    log
+        Lines of ``training.jsonl``: step, loss, held_out_loss (where evaluated).
+    """
+    figure = Figure(figsize=(6, 2.6), layout="constrained")
+    axis = figure.subplots()
+    if "loss" in log:
+        train = log.dropna(subset=["loss"])
+        axis.plot(train["step"], train["loss"], color="#8c8c8c", lw=0.8, label="training cells")
+    if "held_out_loss" in log:
+        held = log.dropna(subset=["held_out_loss"])
+        axis.plot(held["step"], held["held_out_loss"], "o-", color="#1b7837", ms=4, label="held-out donors")
+    axis.set_xlabel("optimiser step", fontsize=8)
+    axis.set_ylabel("masked reconstruction\n(mean squared error)", fontsize=8)
+    axis.tick_params(labelsize=8)
+    axis.legend(fontsize=8, frameon=False)
+    axis.grid(alpha=0.25)
+    return _svg(figure)

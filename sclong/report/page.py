@@ -1,0 +1,100 @@
+"""The report: one HTML page with every table and picture of a run, readable without a network."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import jinja2
+import pandas as pd
+
+from sclong.io.files import read_json, write_text
+from sclong.io.tables import read_tsv
+from sclong.provenance import environment
+from sclong.report.figures import ROLE_COLOURS, scores_figure, training_figure
+from sclong.report.tables import read_metrics
+
+if TYPE_CHECKING:
+    from sclong.plan import Plan
+
+TEMPLATE = Path(__file__).with_name("page.html.j2")
+
+
+def number(value: Any) -> str:
+    """Format a number for a reader: four significant digits, nothing for NaN."""
+    if value is None or (isinstance(value, float) and value != value):
+        return ""
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+def matrix(summary: pd.DataFrame, benchmark: str) -> dict[str, Any]:
+    """Arrange a benchmark's scores for a table: models in rows, metric and scenario in columns."""
+    rows = summary[summary["benchmark"] == benchmark]
+    columns = list(dict.fromkeys(zip(rows["metric"], rows["scenario"], strict=True)))
+    cells = {(r.model, r.metric, r.scenario): r for r in rows.itertuples()}
+    models = list(dict.fromkeys(zip(rows["role"], rows["model"], strict=True)))
+    return {"columns": columns, "models": models, "cells": cells}
+
+
+def write_page(
+    path: str | Path,
+    *,
+    plan: Plan,
+    summary: str | Path,
+    metrics: Sequence[str | Path],
+    manifest: str | Path,
+    checkpoint: str | Path,
+) -> None:
+    """Write the report.
+
+    Parameters
+    ----------
+    path
+        HTML file to write.
+    plan
+        The resolved configuration.
+    summary, metrics, manifest, checkpoint
+        ``summary.tsv``, the metrics tables, the corpus manifest, the pretrained checkpoint's folder.
+    """
+    table = read_tsv(summary, dtype={"scenario": str})
+    for column in ("scenario", "verdict", "paper_where"):
+        table[column] = table[column].fillna("")
+    scores = read_metrics(metrics)
+    log = pd.read_json(Path(checkpoint) / "training.jsonl", lines=True)
+    environment_ = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True)
+    environment_.filters["number"] = number
+    template = environment_.from_string(TEMPLATE.read_text(encoding="utf-8"))
+    names = [b for b in plan.data if (table["benchmark"] == b).any()]
+    html = template.render(
+        preset=plan.config.preset,
+        simulated=plan.config.preset == "demo",
+        benchmarks=[
+            {
+                "card": plan.benchmarks[name],
+                "spec": plan.data[name],
+                "figure": scores_figure(table, scores, name),
+                "matrix": matrix(table, name),
+                "paper": table[(table["benchmark"] == name) & table["paper_value"].notna()].to_dict("records"),
+            }
+            for name in names
+        ],
+        models=plan.models,
+        colours=ROLE_COLOURS,
+        not_applicable=plan.not_applicable(),
+        skipped=plan.skipped,
+        training=training_figure(log),
+        held_out=_held_out(log),
+        manifest=read_tsv(manifest, dtype=str).fillna("").to_dict("records"),
+        checkpoint=read_json(Path(checkpoint) / "config.json"),
+        results_dir=plan.config.results_dir,
+        environment=environment(),
+    )
+    write_text(path, html)
+
+
+def _held_out(log: pd.DataFrame) -> tuple[float, float] | None:
+    if "held_out_loss" not in log:
+        return None
+    held = log.dropna(subset=["held_out_loss"])
+    return (float(held["held_out_loss"].iloc[0]), float(held["held_out_loss"].iloc[-1])) if len(held) else None

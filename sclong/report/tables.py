@@ -1,0 +1,142 @@
+"""The summary: every score with its interval, its floor and ceiling, and the paper's number beside it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from sclong.cards import BenchmarkCard, DataSpec, PaperNumber
+from sclong.io.tables import read_tsv
+from sclong.metrics.statistics import mean_interval
+
+KEYS = ["benchmark", "task", "dataset", "protocol", "scenario", "metric", "direction", "model"]
+SUMMARY_COLUMNS = [
+    "benchmark", "task", "dataset", "protocol", "scenario", "metric", "primary", "direction", "model", "role",
+    "seeds", "mean", "sd", "ci95_low", "ci95_high", "n", "unit_of_uncertainty", "floor", "ceiling", "percent_of_range",
+    "paper_value", "paper_sd", "paper_where", "delta", "verdict",
+]  # fmt: skip
+ROLE_ORDER = ["floor", "ceiling", "classical", "ablation", "model"]
+
+
+def read_metrics(paths: Iterable[str | Path]) -> pd.DataFrame:
+    """Read and stack metrics tables; an empty scenario stays an empty string."""
+    tables = [read_tsv(p, KEYS + ["seed", "value"], dtype={"scenario": str, "fold": str}) for p in paths]
+    table = pd.concat(tables, ignore_index=True)
+    table["scenario"] = table["scenario"].fillna("")
+    return table
+
+
+def paper_number(card: BenchmarkCard, model: str, scenario: str, metric: str) -> PaperNumber | None:
+    """Find the published number of a model; exact statements of the paper's text go before figures of the preprint."""
+    found = [p for p in card.paper if (p.model.lower(), p.scenario, p.metric) == (model.lower(), scenario, metric)]
+    return min(found, key=lambda p: ("exact", "preprint", "anchor").index(p.mark), default=None)
+
+
+def verdict(
+    mean: float, low: float, high: float, paper: PaperNumber | None, spec: DataSpec, direction: str
+) -> str:
+    """Compare an own result with a published one, in words.
+
+    Returns
+    -------
+    str
+        "" without a published number; "not comparable: why" when it was measured on other data;
+        "reproduced" within the paper's own standard deviation (or one percent where none is given);
+        "within interval" when the paper's number lies in the 95 % interval over seeds;
+        "differs" otherwise, with the direction, and a warning when the own number is the better one.
+    """
+    if paper is None:
+        return ""
+    if not spec.comparable:
+        return f"not comparable: {spec.why_not_comparable or 'other data'}"
+    if abs(mean - paper.value) <= (paper.sd if paper.sd is not None else 0.01 * abs(paper.value)):
+        return "reproduced"
+    if low <= paper.value <= high:
+        return "within interval"
+    better = (mean > paper.value) == (direction == "max")
+    return "differs: better than published, look for a leak first" if better else "differs: worse than published"
+
+
+def summarize(
+    metrics: pd.DataFrame,
+    cards: Mapping[str, BenchmarkCard],
+    data: Mapping[str, DataSpec],
+    roles: Mapping[str, str],
+) -> pd.DataFrame:
+    """Summarise tidy scores over seeds.
+
+    Parameters
+    ----------
+    metrics
+        Rows as in ``<benchmark>_metrics.tsv``.
+    cards, data
+        Benchmark name -> its card, and the data that was used.
+    roles
+        Model name -> floor, ceiling, classical, ablation or model.
+
+    Returns
+    -------
+    pd.DataFrame
+        Columns `SUMMARY_COLUMNS`. ``floor`` is the best mean of the floor controls of that row's metric and scenario,
+        ``ceiling`` the best of the ceilings; ``percent_of_range`` is 0 at the floor and 100 at the ceiling.
+    """
+    rows = []
+    for key, group in metrics.groupby(KEYS, sort=False, dropna=False):
+        row: dict[str, object] = dict(zip(KEYS, key, strict=True))
+        mean, sd, low, high = mean_interval(group["value"].to_numpy(float))
+        row.update(
+            role=roles[str(row["model"])],
+            primary=cards[str(row["benchmark"])].primary_metric == row["metric"],
+            seeds=group["seed"].nunique(), mean=mean, sd=sd, ci95_low=low, ci95_high=high,
+            n=int(group["n"].iloc[0]), unit_of_uncertainty=group["unit_of_uncertainty"].iloc[0],
+        )  # fmt: skip
+        rows.append(row)
+    out = pd.DataFrame(rows)
+    out = _add_range(out)
+    papers = [paper_number(cards[r.benchmark], r.model, r.scenario, r.metric) for r in out.itertuples()]
+    out["paper_value"] = [p.value if p else np.nan for p in papers]
+    out["paper_sd"] = [p.sd if p and p.sd is not None else np.nan for p in papers]
+    out["paper_where"] = [f"{p.where} ({p.mark})" if p else "" for p in papers]
+    out["delta"] = out["mean"] - out["paper_value"]
+    out["verdict"] = [
+        verdict(r.mean, r.ci95_low, r.ci95_high, p, data[r.benchmark], r.direction)
+        for r, p in zip(out.itertuples(), papers, strict=True)
+    ]
+    order = out.assign(
+        _benchmark=out["benchmark"].map({b: i for i, b in enumerate(cards)}),
+        _role=out["role"].map(ROLE_ORDER.index),
+    )
+    order = order.sort_values(
+        ["_benchmark", "primary", "metric", "scenario", "_role", "model"],
+        ascending=[True, False, True, True, True, True], kind="stable",
+    )  # fmt: skip
+    return order[SUMMARY_COLUMNS].reset_index(drop=True)
+
+
+def _add_range(table: pd.DataFrame) -> pd.DataFrame:
+    """Add floor, ceiling and percent_of_range."""
+    place = ["benchmark", "protocol", "scenario", "metric"]
+
+    def best(rows: pd.DataFrame) -> float:
+        values = rows["mean"].dropna()
+        if values.empty:
+            return float("nan")
+        return float(values.max() if rows["direction"].iloc[0] == "max" else values.min())
+
+    for role in ("floor", "ceiling"):
+        chosen = table[table["role"] == role]
+        found = {key: best(rows) for key, rows in chosen.groupby(place, dropna=False)}
+        table[role] = [found.get(tuple(key), np.nan) for key in table[place].itertuples(index=False)]
+    span = table["ceiling"] - table["floor"]
+    table["percent_of_range"] = np.where(span.abs() > 1e-12, 100 * (table["mean"] - table["floor"]) / span, np.nan)
+    return table
+
+
+def primary_table(summary: pd.DataFrame, columns: Sequence[str] = ("mean", "ci95_low", "ci95_high")) -> pd.DataFrame:
+    """Return the rows of the primary metrics, for a reader: one line per benchmark, scenario and model."""
+    rows = summary[summary["primary"].astype(str).str.lower() == "true"]
+    return rows[["benchmark", "scenario", "metric", "direction", "model", "role", "seeds", *columns,
+                 "floor", "ceiling", "percent_of_range", "paper_value", "verdict"]].reset_index(drop=True)  # fmt: skip

@@ -1,0 +1,25 @@
+"""Shared by all tests."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+@pytest.fixture(scope="session")
+def root() -> Path:
+    """The repository."""
+    return ROOT
+
+
+@pytest.fixture(scope="session")
+def mirror() -> Path:
+    """The folder with the real public files; the test skips where there is none."""
+    folder = os.environ.get("SCLONG_MIRROR")
+    if not folder or not Path(folder).is_dir():
+        pytest.skip("the real public files are not here: set SCLONG_MIRROR to a folder laid out as <id>/<file>")
+    return Path(folder)

@@ -1,0 +1,143 @@
+# Rules are made from the cards: a benchmark is a file in config/benchmarks, a model a file in config/models.
+for dataset, (card, spec) in plan.datasets.items():
+
+    rule:
+        name:
+            f"prepare_{dataset}"
+        input:
+            **{role: plan.paths(value) for role, value in spec.inputs.items()},
+        output:
+            directory(plan.result("datasets", dataset)),
+        log:
+            log_of("prepare", dataset),
+        benchmark:
+            usage_of("prepare", dataset)
+        conda:
+            CONDA
+        threads: 1
+        resources:
+            mem_mb=grows(4000),
+            runtime=grows(60),
+        params:
+            benchmark=card.name,
+            options=spec.options,
+            code=plan.code(plan.task_module(card.name)),
+        message:
+            f"Preparing data set {dataset}"
+        script:
+            "../scripts/prepare.py"
+
+
+for name, spec in plan.data.items():
+
+    rule:
+        name:
+            f"split_{name}"
+        input:
+            dataset=plan.result("datasets", spec.dataset),
+        output:
+            plan.result("splits", f"{name}.tsv"),
+        log:
+            log_of("split", name),
+        benchmark:
+            usage_of("split", name)
+        conda:
+            CONDA
+        threads: 1
+        resources:
+            mem_mb=grows(2000),
+            runtime=grows(30),
+        params:
+            benchmark=name,
+            policy=[spec.split, spec.split_options, plan.benchmarks[name].split_seed],
+            code=plan.code(plan.task_module(name)),
+        message:
+            f"Cutting {name}: {spec.split}"
+        script:
+            "../scripts/split.py"
+
+    rule:
+        name:
+            f"predict_{name}"
+        input:
+            dataset=plan.result("datasets", spec.dataset),
+            split=plan.result("splits", f"{name}.tsv"),
+            features=plan.features_of(name),
+        output:
+            plan.result("predictions", name, "{model}", "seed{seed}.npz"),
+        log:
+            log_of("predict", name, "{model}", "seed{seed}"),
+        benchmark:
+            usage_of("predict", name, "{model}", "seed{seed}")
+        conda:
+            CONDA
+        threads: 1
+        resources:
+            mem_mb=lambda wildcards, attempt: int(1000 * plan.models[wildcards.model].mem_gb * attempt),
+            runtime=grows(120),
+        params:
+            benchmark=name,
+            card=lambda wildcards: plan.models[wildcards.model].model_dump(),
+            code=plan.code_of_prediction(name),
+        message:
+            f"Answering {name} with {{wildcards.model}}, seed {{wildcards.seed}}"
+        script:
+            "../scripts/predict.py"
+
+    rule:
+        name:
+            f"score_{name}"
+        input:
+            dataset=plan.result("datasets", spec.dataset),
+            split=plan.result("splits", f"{name}.tsv"),
+            predictions=plan.predictions(name),
+        output:
+            report(
+                plan.result(f"{name}_metrics.tsv"),
+                category="Benchmarks",
+                caption="../report/metrics.rst",
+                labels={"benchmark": name},
+            ),
+        log:
+            log_of("score", name),
+        benchmark:
+            usage_of("score", name)
+        conda:
+            CONDA
+        threads: 1
+        resources:
+            mem_mb=grows(4000),
+            runtime=grows(60),
+        params:
+            benchmark=name,
+            version=plan.benchmarks[name].version,
+            code=plan.code(plan.task_module(name)),
+        message:
+            f"Scoring {name}"
+        script:
+            "../scripts/score.py"
+
+
+for name in plan.blocked:
+
+    rule:
+        name:
+            f"score_{name}"
+        output:
+            plan.result(f"{name}_metrics.tsv"),
+        log:
+            log_of("score", name),
+        benchmark:
+            usage_of("score", name)
+        conda:
+            CONDA
+        threads: 1
+        resources:
+            mem_mb=100,
+            runtime=1,
+        params:
+            missing=plan.blocked[name],
+        message:
+            f"{name} cannot run: its files are not here"
+        script:
+            "../scripts/blocked.py"

@@ -1,0 +1,70 @@
+import sys
+from pathlib import Path
+
+from snakemake.exceptions import WorkflowError
+
+from sclong.config import remember_preset
+from sclong.errors import SclongError
+from sclong.io.files import write_json
+from sclong.plan import make_plan
+
+CONDA = "../../envs/sclong.yaml"
+
+
+def plan_or_explain(user):
+    """Build the plan; an error in the configuration ends the run with its three parts, without a traceback."""
+    try:
+        plan = make_plan(user)
+        remember_preset(plan.config)
+        return plan
+    except SclongError as error:
+        raise WorkflowError(str(error)) from None
+
+
+plan = plan_or_explain(config)
+
+
+wildcard_constraints:
+    source="[^/]+",
+    name="[a-z0-9_]+",
+    dataset="[a-z0-9_]+",
+    model="[a-z0-9_]+",
+    seed=r"\d+",
+
+
+def log_of(*parts):
+    """Path of a rule's log."""
+    return plan.result("logs", *parts) + ".log"
+
+
+def usage_of(*parts):
+    """Path of a rule's benchmark file: time and memory used."""
+    return plan.result("usage", *parts) + ".tsv"
+
+
+def grows(amount):
+    """A resource that grows with every attempt."""
+    return lambda wildcards, attempt: int(amount * attempt)
+
+
+def gpus(device):
+    """Number of GPUs a job asks for."""
+    return 1 if device == "cuda" else 0
+
+
+def check_before_start():
+    """Before the first job: refuse what cannot end well, say what is left out, remember the preset."""
+    jobs = list(workflow.dag.needrun_jobs())
+    blocked = sorted({job.rule.name.removeprefix("score_") for job in jobs} & set(plan.blocked))
+    if blocked:
+        raise WorkflowError(str(plan.blocked_error(blocked)))
+    fetched = sorted(str(f) for job in jobs if job.rule.name in ("fetch", "census") for f in job.output)
+    lost = [f for f in fetched if plan.lost_path(f)]
+    if plan.config.offline and lost:
+        raise WorkflowError(str(plan.offline_error(lost)))
+    for name, why in plan.skipped.items():
+        print(f"left out: benchmark {name}: {why}", file=sys.stderr)
+    for name in plan.corpus_left_out:
+        print(f"left out: corpus source {name}: it has no public address and no mirror has it", file=sys.stderr)
+    write_json(Path(plan.config.results_dir) / "preset.json", {"preset": plan.config.preset})
+    write_json(Path(plan.config.results_dir) / "config.json", plan.config.model_dump())

@@ -1,0 +1,46 @@
+localrules:
+    fetch,
+    census,
+
+
+rule fetch:
+    output:
+        plan.config.data_dir + "/sources/{source}/{file}",
+    log:
+        log_of("fetch", "{source}", "{file}"),
+    benchmark:
+        usage_of("fetch", "{source}", "{file}")
+    conda:
+        CONDA
+    threads: 1
+    resources:
+        mem_mb=grows(1000),
+        runtime=grows(120),
+    params:
+        sha256=lambda wildcards: plan.sha256(f"{wildcards.source}/{wildcards.file}"),
+        options=dict(mirror=plan.config.mirror, offline=plan.config.offline),
+    message:
+        "Fetching {wildcards.source}/{wildcards.file}"
+    script:
+        "../scripts/fetch.py"
+
+
+rule census:
+    output:
+        plan.config.data_dir + "/census/{tissue}.h5ad",
+    log:
+        log_of("census", "{tissue}"),
+    benchmark:
+        usage_of("census", "{tissue}")
+    conda:
+        CONDA
+    threads: 1
+    resources:
+        mem_mb=grows(64000),
+        runtime=grows(720),
+    params:
+        code=plan.code("sclong.data.census"),
+    message:
+        "Reading tissue {wildcards.tissue} from the CELLxGENE Census"
+    script:
+        "../scripts/census.py"

@@ -1,0 +1,55 @@
+# Checkpoints of a training that runs are a side path (params), not outputs: Snakemake deletes the outputs of a job that
+# fails. A job that is killed finds them again and goes on.
+rule pretrain:
+    input:
+        shards=rules.shards.output.shards,
+        vocabulary=rules.vocabulary.output[0],
+        graph=rules.go_graph.output[0],
+    output:
+        checkpoint=directory(plan.result("checkpoints", "sclong")),
+    log:
+        log_of("pretrain"),
+    benchmark:
+        usage_of("pretrain")
+    conda:
+        CONDA
+    threads: plan.config.pretrain.threads
+    resources:
+        mem_mb=grows(4000 if plan.config.preset == "demo" else 16000),
+        runtime=grows(30 if plan.config.preset == "demo" else 1440),
+        gpu=gpus(plan.config.pretrain.device),
+    params:
+        work_dir=plan.result("training", "sclong"),
+        architecture=plan.architecture.model_dump(),
+        config=plan.config.pretrain.model_dump(),
+        code=plan.code("sclong.train.loop"),
+    message:
+        "Pretraining scLong"
+    script:
+        "../scripts/pretrain.py"
+
+
+rule initialise:
+    input:
+        vocabulary=rules.vocabulary.output[0],
+        graph=rules.go_graph.output[0],
+    output:
+        checkpoint=directory(plan.result("checkpoints", "sclong_random")),
+    log:
+        log_of("initialise"),
+    benchmark:
+        usage_of("initialise")
+    conda:
+        CONDA
+    threads: 1
+    resources:
+        mem_mb=grows(4000),
+        runtime=grows(20),
+    params:
+        architecture=plan.architecture.model_dump(),
+        seed=plan.config.pretrain.seed,
+        code=plan.code("sclong.checkpoint.folder"),
+    message:
+        "Drawing random weights for the untrained control"
+    script:
+        "../scripts/initialise.py"

@@ -1,0 +1,18 @@
+"""Turn the raw files of a data set into its folder."""
+
+from sclong.runlog import logged
+
+with logged(snakemake):
+    from pathlib import Path
+
+    from sclong.plan import make_plan
+    from sclong.tasks.run import prepare_dataset
+
+    plan = make_plan(snakemake.config)
+    name = snakemake.params.benchmark
+    spec = plan.data[name]
+    inputs = {
+        role: Path(path) if isinstance(path := plan.paths(value), str) else [Path(p) for p in path]
+        for role, value in spec.inputs.items()
+    }
+    prepare_dataset(plan.benchmarks[name], spec, inputs, Path(snakemake.output[0]))

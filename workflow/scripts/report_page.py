@@ -1,0 +1,16 @@
+"""Draw the report: one page of tables and pictures, no network needed to read it."""
+
+from sclong.runlog import logged
+
+with logged(snakemake):
+    from sclong.plan import make_plan
+    from sclong.report.page import write_page
+
+    write_page(
+        snakemake.output[0],
+        plan=make_plan(snakemake.config),
+        summary=snakemake.input.summary,
+        metrics=snakemake.input.metrics,
+        manifest=snakemake.input.manifest,
+        checkpoint=snakemake.input.checkpoint,
+    )

@@ -1,0 +1,21 @@
+"""Score every prediction of a benchmark."""
+
+from sclong.runlog import logged
+
+with logged(snakemake):
+    from pathlib import Path
+
+    from sclong.plan import make_plan
+    from sclong.tasks.run import score
+
+    plan = make_plan(snakemake.config)
+    name = snakemake.params.benchmark
+    score(
+        plan.benchmarks[name],
+        plan.data[name],
+        Path(snakemake.input.dataset),
+        Path(snakemake.input.split),
+        [Path(p) for p in snakemake.input.predictions],
+        snakemake.params.code,
+        Path(snakemake.output[0]),
+    )

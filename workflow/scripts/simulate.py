@@ -1,0 +1,8 @@
+"""Simulate the world of the demo."""
+
+from sclong.runlog import logged
+
+with logged(snakemake):
+    from sclong.data.synthetic import simulate
+
+    simulate(snakemake.params.folder, seed=0)
