@@ -31,9 +31,22 @@ def _type(annotation: object) -> str:
 
 
 def _section(model: type[BaseModel], title: str) -> str:
-    lines = [f"## {title}", "", (model.__doc__ or "").split("\n")[0], "", "| key | type | default | meaning |", "|---|---|---|---|"]
+    lines = [
+        f"## {title}",
+        "",
+        (model.__doc__ or "").split("\n")[0],
+        "",
+        "| key | type | default | meaning |",
+        "|---|---|---|---|",
+    ]
     for name, info in model.model_fields.items():
-        default = "required" if info.is_required() else f"`{info.default!r}`" if not isinstance(info.default, BaseModel) else "see its section"
+        default = (
+            "required"
+            if info.is_required()
+            else f"`{info.default!r}`"
+            if not isinstance(info.default, BaseModel)
+            else "see its section"
+        )
         lines.append(f"| `{name}` | {_type(info.annotation)} | {default} | {info.description or ''} |")
     return "\n".join(lines) + "\n"
 
@@ -52,7 +65,11 @@ def configuration() -> str:
     ]
     for name in ("CorpusConfig", "CorpusSource", "VocabularyConfig", "GoConfig", "PretrainConfig", "EmbedConfig"):
         parts.append(_section(getattr(config, name), name))
-    parts += [_section(Architecture, "Architecture"), _section(BenchmarkCard, "BenchmarkCard"), _section(ModelCard, "ModelCard")]
+    parts += [
+        _section(Architecture, "Architecture"),
+        _section(BenchmarkCard, "BenchmarkCard"),
+        _section(ModelCard, "ModelCard"),
+    ]
     return "\n".join(parts)
 
 
@@ -77,7 +94,10 @@ def results() -> str | None:
     if not (folder / "summary.tsv").is_file() or read_json(folder / "preset.json")["preset"] != "demo":
         return None
     table = primary_table(read_tsv(folder / "summary.tsv", dtype={"scenario": str}))
-    lines = ["| benchmark | scenario | metric | floor | best classical | scLong, random weights | scLong | ceiling |", "|---|---|---|---|---|---|---|---|"]
+    lines = [
+        "| benchmark | scenario | metric | floor | best classical | scLong, random weights | scLong | ceiling |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
     for (benchmark, scenario), rows in table.groupby(["benchmark", "scenario"], sort=False, dropna=False):
         direction = rows["direction"].iloc[0]
         classical = rows[rows["role"] == "classical"].sort_values("mean", ascending=direction == "min")
@@ -108,7 +128,11 @@ def main(check: bool) -> int:
     for path, text in {ROOT / "README.md": readme, ROOT / "docs" / "configuration.md": configuration()}.items():
         if not path.exists() or path.read_text() != text:
             stale += 1
-            print(f"{path.relative_to(ROOT)} is out of step: python docs/generate.py" if check else f"written: {path.relative_to(ROOT)}")
+            print(
+                f"{path.relative_to(ROOT)} is out of step: python docs/generate.py"
+                if check
+                else f"written: {path.relative_to(ROOT)}"
+            )
             if not check:
                 write_text(path, text)
     return stale if check else 0

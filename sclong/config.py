@@ -50,7 +50,9 @@ class PretrainConfig(Strict):
     gradient_clip: float = Field(default=1.0, gt=0, description="maximum norm of the gradient")
     mask_fraction: float = Field(default=0.15, gt=0, lt=1, description="share of non-zero values chosen per cell")
     replace_fraction: float = Field(default=0.9, gt=0, le=1, description="share of the chosen values that is hidden")
-    redraw_every: int = Field(default=1000, ge=0, description="optimiser steps between draws of random features; 0: never")
+    redraw_every: int = Field(
+        default=1000, ge=0, description="optimiser steps between draws of random features; 0: never"
+    )
     validate_every: int = Field(ge=1, description="optimiser steps between evaluations on held-out donors")
     validation_cells: int = Field(ge=1, description="held-out cells per evaluation")
     checkpoint_every: int = Field(ge=1, description="optimiser steps between training checkpoints")
@@ -93,8 +95,12 @@ class VocabularyConfig(Strict):
 
     size: int | None = Field(default=None, ge=1, description="number of genes; null: every gene of the annotation")
     annotation: str = Field(description="address of the gene annotation table (gene_id, gene_name, biotype, ...)")
-    symbols: str | None = Field(default=None, description="address of the HGNC table: previous and alias symbols, Entrez")
-    genes: str | None = Field(default=None, description="address of a list of Ensembl ids to take as they are, in order")
+    symbols: str | None = Field(
+        default=None, description="address of the HGNC table: previous and alias symbols, Entrez"
+    )
+    genes: str | None = Field(
+        default=None, description="address of a list of Ensembl ids to take as they are, in order"
+    )
 
 
 class GoConfig(Strict):
@@ -126,7 +132,6 @@ class Preset(Strict):
     pretrain: PretrainConfig
     embed: EmbedConfig = EmbedConfig()
     seeds: list[int] = Field(min_length=1, description="training seeds; each is a training of its own")
-
 
 
 class Config(Preset):

@@ -208,7 +208,7 @@ class Plan:
         found = availability(keys, self.sources, self.config.data_dir, self.config.mirror, self.config.offline)
         status = {f"source:{key}": value for key, value in found.items()}
         for address in addresses:
-            kind, rest = split_address(address)
+            kind, _ = split_address(address)
             if kind in ("file", "resource"):
                 status[address] = "here" if Path(self.path(address)).exists() else "missing"
             elif kind == "census":

@@ -35,7 +35,7 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
     Examples
     --------
     >>> with atomic_path("table.tsv") as tmp:  # doctest: +SKIP
-    ...     frame.to_csv(tmp, sep="\\t")
+    ...     tmp.write_text("gene")
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)

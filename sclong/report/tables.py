@@ -23,7 +23,7 @@ ROLE_ORDER = ["floor", "ceiling", "classical", "ablation", "model"]
 
 def read_metrics(paths: Iterable[str | Path]) -> pd.DataFrame:
     """Read and stack metrics tables; an empty scenario stays an empty string."""
-    tables = [read_tsv(p, KEYS + ["seed", "value"], dtype={"scenario": str, "fold": str}) for p in paths]
+    tables = [read_tsv(p, [*KEYS, "seed", "value"], dtype={"scenario": str, "fold": str}) for p in paths]
     table = pd.concat(tables, ignore_index=True)
     table["scenario"] = table["scenario"].fillna("")
     return table
@@ -35,9 +35,7 @@ def paper_number(card: BenchmarkCard, model: str, scenario: str, metric: str) ->
     return min(found, key=lambda p: ("exact", "preprint", "anchor").index(p.mark), default=None)
 
 
-def verdict(
-    mean: float, low: float, high: float, paper: PaperNumber | None, spec: DataSpec, direction: str
-) -> str:
+def verdict(mean: float, low: float, high: float, paper: PaperNumber | None, spec: DataSpec, direction: str) -> str:
     """Compare an own result with a published one, in words.
 
     Returns

@@ -70,7 +70,9 @@ def prepare_dataset(card: BenchmarkCard, spec: DataSpec, inputs: Mapping[str, An
         facts = task.prepare(inputs, spec.options, folder)
         if not (folder / "expression.h5ad").is_file():
             raise CardError(
-                f"task {card.task!r} wrote no expression.h5ad", "the cells to embed in expression.h5ad", "correct prepare"
+                f"task {card.task!r} wrote no expression.h5ad",
+                "the cells to embed in expression.h5ad",
+                "correct prepare",
             )
         files = [p for v in inputs.values() for p in (v if isinstance(v, (list, tuple)) else [v])]
         write_json(
@@ -173,7 +175,9 @@ def predict(
         folds += [problem.fold] * len(ids)
         samples += ids
         values.append(answer)
-        outputs = problem.outputs if answer.shape[1] == len(problem.outputs) else [str(i) for i in range(answer.shape[1])]
+        outputs = (
+            problem.outputs if answer.shape[1] == len(problem.outputs) else [str(i) for i in range(answer.shape[1])]
+        )
         LOGGER.info("fold %s: %d test samples answered", problem.fold, len(ids))
     width = max(v.shape[1] for v in values)
     assert all(v.shape[1] == width for v in values)
@@ -183,7 +187,13 @@ def predict(
 
 
 def score(
-    card: BenchmarkCard, spec: DataSpec, dataset: Path, split: Path, predictions: Sequence[Path], code_hash: str, out: Path
+    card: BenchmarkCard,
+    spec: DataSpec,
+    dataset: Path,
+    split: Path,
+    predictions: Sequence[Path],
+    code_hash: str,
+    out: Path,
 ) -> None:
     """Score all predictions of a benchmark; write its tidy metrics table.
 
@@ -204,9 +214,16 @@ def score(
         assert not unknown, f"{card.task} returned metrics it does not declare: {unknown}"
         parts.append(
             scores.rename(columns={"unit": "unit_of_uncertainty"}).assign(
-                benchmark=card.name, task=card.task, dataset=spec.dataset, model=path.parent.name, protocol="strict",
-                direction=scores["metric"].map(dict(task.metrics)), seed=int(path.stem.removeprefix("seed")),
-                card_version=card.version, code_hash=code_hash, data_hash=data_hash,
-            )  # fmt: skip
+                benchmark=card.name,
+                task=card.task,
+                dataset=spec.dataset,
+                model=path.parent.name,
+                protocol="strict",
+                direction=scores["metric"].map(dict(task.metrics)),
+                seed=int(path.stem.removeprefix("seed")),
+                card_version=card.version,
+                code_hash=code_hash,
+                data_hash=data_hash,
+            )
         )
     write_tsv(pd.concat(parts, ignore_index=True)[list(METRIC_COLUMNS)], out)

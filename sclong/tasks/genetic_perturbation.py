@@ -1,0 +1,206 @@
+"""Predict the mean expression of cells in which one or two genes were perturbed, for perturbations never seen.
+
+Definitions follow the published evaluation: the data, the differentially expressed genes, the ``simulation`` split and
+the metrics of GEARS (Roohani et al. 2024), as used in the scLong paper.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+import pandas as pd
+from pydantic import Field
+
+from sclong.cards import Strict
+from sclong.data.perturbation import PrepareOptions, Profiles, prepare_perturbations
+from sclong.errors import InputDataError
+from sclong.heads.mlp import fit_predict_mlp
+from sclong.io.tables import read_tsv
+from sclong.metrics.regression import mse, pearson_delta
+from sclong.tasks.base import SPLIT_COLUMNS, Features, Predictions, Problem, Task
+from sclong.tasks.options import check_policy, parse_options
+from sclong.tasks.predictions import answers_to
+
+SCENARIOS = ("seen_0_of_1", "seen_0_of_2", "seen_1_of_2", "seen_2_of_2")
+
+
+class SplitOptions(Strict):
+    """Options of the split policy ``simulation``."""
+
+    train_gene_fraction: float = Field(default=0.75, gt=0, lt=1)
+    train_double_fraction: float = Field(default=0.75, gt=0, lt=1)
+
+
+def simulation_split(
+    labels: Sequence[str], genes: Sequence[Sequence[str]], gene_fraction: float, double_fraction: float, seed: int
+) -> list[str]:
+    """Cut conditions by perturbed gene, exactly as published (S(P, f1, f2) with numpy's legacy generator).
+
+    Of the sorted perturbed genes a fraction is drawn: the training genes. Their singles are training. Doubles with
+    exactly one training gene are test. Of the doubles with two training genes, in the order of their sorted labels,
+    a fraction drawn by a generator with the same seed is training, the rest test. Everything else is test.
+
+    Parameters
+    ----------
+    labels
+        Conditions as the data write them: doubles are drawn in the order of their labels, not of their sorted genes.
+    genes
+        Perturbed genes of each condition (one or two).
+    gene_fraction, double_fraction
+        f1 and f2; products with counts are rounded down.
+    seed
+        Of ``numpy.random.RandomState``.
+
+    Returns
+    -------
+    list of str
+        "train" or the scenario of each condition.
+    """
+    all_genes = np.unique([g for pair in genes for g in pair])
+    drawn = np.random.RandomState(seed).choice(all_genes, int(len(all_genes) * gene_fraction), replace=False)
+    train_genes = set(drawn)
+    seen = [sum(g in train_genes for g in pair) for pair in genes]
+    both = np.unique([lab for lab, pair, k in zip(labels, genes, seen, strict=True) if k == len(pair) == 2])
+    kept = set(np.random.RandomState(seed).choice(both, int(len(both) * double_fraction), replace=False))
+
+    def part(label: str, pair: Sequence[str], k: int) -> str:
+        in_training = (len(pair) == 1 and k == 1) or label in kept
+        return "train" if in_training else f"seen_{k}_of_{len(pair)}"
+
+    return [part(*row) for row in zip(labels, genes, seen, strict=True)]
+
+
+class GeneticPerturbation(Task):
+    """Mean expression after a perturbation; see the module.
+
+    ``Problem.samples`` has the columns part, scenario and genes ("A|B"); targets are mean log1p(CP10k) profiles.
+    ``Problem.context``: control_mean (G,), gene_names (symbols of the outputs), perturbed_ids (symbol of a perturbed
+    gene -> its name among ``Features.genes``).
+    """
+
+    name = "genetic_perturbation"
+    native = "perturbation_prediction"
+    needs = "gene_embedding"
+    metrics: ClassVar[Mapping[str, str]] = {
+        "mse_top20_de_non_dropout": "min",
+        "pearson_delta_top20_de_non_dropout": "max",
+        "mse_all": "min",
+        "pearson_delta_all": "max",
+    }
+
+    def prepare(self, inputs: Mapping[str, Path], options: Mapping[str, Any], out: Path) -> dict[str, Any]:
+        """Average cells by condition and rank genes: :func:`sclong.data.perturbation.prepare_perturbations`."""
+        return prepare_perturbations(inputs["expression"], parse_options(PrepareOptions, options, self.name), out)
+
+    def split(self, dataset: Path, policy: str, options: Mapping[str, Any], seed: int) -> pd.DataFrame:
+        """Cut with :func:`simulation_split`; validation is S(train, 0.9, 0.9) with the same seed, as published."""
+        check_policy(policy, ["simulation"], self.name)
+        chosen = parse_options(SplitOptions, options, f"{self.name}, split simulation")
+        conditions = Profiles.read(dataset).conditions
+        genes = [g.split("|") for g in conditions["genes"]]
+        labels = list(conditions["label"])
+        parts = simulation_split(labels, genes, chosen.train_gene_fraction, chosen.train_double_fraction, seed)
+        inner = [i for i, part in enumerate(parts) if part == "train"]
+        again = simulation_split([labels[i] for i in inner], [genes[i] for i in inner], 0.9, 0.9, seed) if inner else []
+        rows = [("0", s, "test", p) for s, p in zip(conditions["sample"], parts, strict=True)]
+        for i, part in zip(inner, again, strict=True):
+            rows[i] = ("0", conditions["sample"].iloc[i], "train" if part == "train" else "validation", "")
+        if not any(row[2] == "train" for row in rows):
+            raise InputDataError(
+                f"split simulation leaves no training condition ({len(rows)} conditions)",
+                "conditions enough for a training, a validation and a test part (about ten perturbed genes)",
+                "use data with more perturbations",
+            )
+        return pd.DataFrame(rows, columns=list(SPLIT_COLUMNS))
+
+    def problems(self, dataset: Path, split: pd.DataFrame, *, sees_truth: bool = False) -> Iterator[Problem]:
+        """Yield the fold; samples in the order of the split."""
+        profiles = Profiles.read(dataset)
+        genes = profiles.conditions.set_index("sample")["genes"]
+        place = pd.Index(profiles.conditions["sample"])
+        ids = dict(zip(profiles.perturbed.tolist(), profiles.perturbed_ids.tolist(), strict=True))
+        for fold, rows in split.groupby("fold", sort=False):
+            samples = rows.set_index("sample")[["part", "scenario"]]
+            samples["genes"] = genes[samples.index]
+            targets = profiles.mean[place.get_indexer(samples.index)].copy()
+            if not sees_truth:
+                targets[(samples["part"] == "test").to_numpy()] = np.nan
+            yield Problem(
+                self.name, str(fold), samples, targets, list(map(str, profiles.genes)),
+                {
+                    "control_mean": profiles.control_mean,
+                    "gene_names": profiles.symbols.tolist(),
+                    "perturbed_ids": ids,
+                },
+            )  # fmt: skip
+
+    def solve(self, problem: Problem, features: Features, seed: int) -> np.ndarray:
+        """Predict the change from control with a small network on :func:`condition_features`."""
+        x = condition_features(problem, features)
+        control = problem.context["control_mean"]
+        train, validation, test = (problem.rows(part) for part in ("train", "validation", "test"))
+        y = problem.targets - control
+        delta = fit_predict_mlp(x[train], y[train], x[validation], y[validation], x[test], seed, batch_size=16)
+        return (delta + control).astype(np.float32)
+
+    def score(self, dataset: Path, split: pd.DataFrame, predictions: Predictions) -> pd.DataFrame:
+        """Average each metric over the conditions of a scenario, every condition with the same weight."""
+        profiles = Profiles.read(dataset)
+        place = pd.Index(profiles.conditions["sample"])
+        de_genes = read_tsv(dataset / "de_genes.tsv", dtype={"condition": str, "gene": str}, na_values=[])
+        column = {g: i for i, g in enumerate(profiles.genes)}
+        top = {c: [column[g] for g in genes] for c, genes in de_genes.groupby("condition")["gene"]}
+        out = []
+        for fold in split["fold"].unique():
+            rows, values = answers_to(split, predictions, fold)
+            truth, control = profiles.mean[place.get_indexer(rows["sample"])], profiles.control_mean
+            scores = pd.DataFrame(
+                {"mse_all": mse(truth, values), "pearson_delta_all": pearson_delta(truth, values, control)}
+            )
+            de = [
+                (t[i], v[i], control[i])
+                for s, t, v in zip(rows["sample"], truth, values, strict=True)
+                for i in [top[s]]
+            ]
+            scores["mse_top20_de_non_dropout"] = [float(mse(t, v)) for t, v, _ in de]
+            scores["pearson_delta_top20_de_non_dropout"] = [float(pearson_delta(*row)) for row in de]
+            out.append(scores.assign(scenario=rows["scenario"]))
+        table = pd.concat(out, ignore_index=True)
+        return pd.DataFrame(
+            [
+                (scenario, metric, rows[metric].mean(), len(rows), "conditions")
+                for scenario in SCENARIOS
+                if len(rows := table[table["scenario"] == scenario])
+                for metric in self.metrics
+            ],
+            columns=["scenario", "metric", "value", "n", "unit"],
+        )
+
+
+def condition_features(problem: Problem, features: Features) -> np.ndarray:
+    """Describe conditions by the vectors of their perturbed genes.
+
+    Returns
+    -------
+    (samples, 2 d + 1) float64
+        Sum of the gene vectors, their product (zeros for a single gene), and how many genes there are. Gene vectors
+        are standardised over the data set's genes first; a gene that the model does not know has the mean vector, so
+        about zeros.
+    """
+    assert features.gene_embedding is not None
+    vectors = features.gene_embedding.astype(np.float64)
+    vectors = (vectors - vectors.mean(axis=0)) / (vectors.std(axis=0) + 1e-8)
+    row = {name: i for i, name in enumerate(features.genes)}
+    ids = problem.context["perturbed_ids"]
+    described = []
+    for genes in problem.samples["genes"]:
+        own = vectors[[row[ids[g]] for g in genes.split("|")]]
+        product = own.prod(axis=0) if len(own) > 1 else np.zeros(own.shape[1])
+        described.append(np.concatenate([own.sum(axis=0), product, [len(own)]]))
+    return np.array(described)
+
+
+TASK = GeneticPerturbation()

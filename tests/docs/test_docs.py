@@ -1,0 +1,47 @@
+from __future__ import annotations
+
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import yaml
+
+
+def test_generated_docs_are_in_step(root: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "docs/generate.py", "--check"], cwd=root, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_every_card_key_is_documented(root: Path) -> None:
+    from sclong.cards import BenchmarkCard, ModelCard
+
+    page = (root / "docs/cards.md").read_text()
+    for kind in (BenchmarkCard, ModelCard):
+        for key in kind.model_fields:
+            assert f"`{key}`" in page, f"{kind.__name__}.{key}"
+
+
+def test_direct_dependencies_are_pinned_and_pins_satisfy_ranges(root: Path) -> None:
+    from packaging.requirements import Requirement
+
+    project = tomllib.loads((root / "pyproject.toml").read_text())["project"]
+    pins = dict(line.split("==") for line in (root / "envs/constraints.txt").read_text().splitlines() if "==" in line)
+    wanted = [
+        *project["dependencies"],
+        *project["optional-dependencies"]["test"],
+        *project["optional-dependencies"]["census"],
+    ]
+    for text in wanted:
+        requirement = Requirement(text)
+        name = requirement.name.lower()
+        assert name in pins, f"{name} is not in envs/constraints.txt"
+        assert requirement.specifier.contains(pins[name]), (name, pins[name])
+
+
+def test_conda_file_installs_the_same(root: Path) -> None:
+    env = yaml.safe_load((root / "envs/sclong.yaml").read_text())
+    assert {"pip": ["-c constraints.txt", "-e .."]} in env["dependencies"]
+    assert "python=3.11" in env["dependencies"]

@@ -1,0 +1,84 @@
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from toy_training import CELLS_PER_DONOR, N_DONORS, N_GENES, toy_corpus
+
+from sclong.data.dataset import CellOrder, PretrainingCells, held_out_donors
+from sclong.errors import InputDataError
+
+
+def test_steps_are_known_without_walking_there() -> None:
+    rows = np.arange(100, 137)
+    walked = [CellOrder(rows, 8, 1).cells(step) for step in range(1, 30)]
+    for step in (29, 3, 17):
+        assert np.array_equal(CellOrder(rows, 8, 1).cells(step), walked[step - 1])
+
+
+def test_every_epoch_shows_every_cell_once_in_another_order() -> None:
+    rows = np.arange(100, 137)
+    order = CellOrder(rows, 8, 1)
+    stream = np.concatenate([order.cells(step) for step in range(1, 38)])
+    epochs = stream.reshape(8, 37)
+    assert all(np.array_equal(np.sort(epoch), rows) for epoch in epochs)
+    assert not np.array_equal(epochs[0], epochs[1])
+    assert not np.array_equal(CellOrder(rows, 8, 2).cells(1), order.cells(1))
+
+
+def test_a_step_may_be_longer_than_an_epoch() -> None:
+    cells = CellOrder(np.arange(5), 12, 0).cells(1)
+    assert len(cells) == 12
+    assert sorted(Counter(cells).values()) == [2, 2, 2, 3, 3]
+
+
+def test_held_out_donors_follow_seed_and_share() -> None:
+    donors = [f"d{i}" for i in range(40)]
+    chosen = held_out_donors(donors, 0.1, 0)
+    assert len(chosen) == 4 and chosen < set(donors)
+    assert held_out_donors(donors[::-1] * 3, 0.1, 0) == chosen, "order and number of cells do not matter"
+    assert held_out_donors(donors, 0.1, 1) != chosen
+    assert len(held_out_donors(["a", "b", "c"], 0.01, 0)) == 1
+    assert len(held_out_donors(["a", "b"], 0.99, 0)) == 1
+
+
+def test_one_donor_cannot_be_held_out() -> None:
+    with pytest.raises(InputDataError, match="donor_column"):
+        held_out_donors(["a", "a"], 0.1, 0)
+
+
+def test_cells_of_held_out_donors_are_never_trained_on(tmp_path: Path) -> None:
+    store, _, _ = toy_corpus(tmp_path)
+    for seed in range(5):
+        cells = PretrainingCells(store, batch_size=8, held_out_fraction=0.34, validation_cells=15, seed=seed)
+        donor = store.obs["donor"].to_numpy()
+        assert len(cells.donors) == 2
+        assert set(donor[cells.validation]) <= cells.donors
+        assert not set(donor[cells.order.rows]) & cells.donors
+        assert len(cells.order.rows) == (N_DONORS - 2) * CELLS_PER_DONOR
+        assert len(cells.validation) == 15 == len(set(cells.validation))
+        again = PretrainingCells(store, batch_size=16, held_out_fraction=0.34, validation_cells=15, seed=seed)
+        assert np.array_equal(again.validation, cells.validation)
+
+
+def test_a_donor_in_two_sources_is_one_donor(tmp_path: Path) -> None:
+    store, _, _ = toy_corpus(tmp_path)
+    store.obs["donor"] = np.where(store.obs["source"] == "s0", store.obs["donor"], "donor0")
+    cells = PretrainingCells(store, batch_size=8, held_out_fraction=0.5, validation_cells=9, seed=0)
+    donor = store.obs["donor"].to_numpy()
+    assert not set(donor[cells.order.rows]) & set(donor[cells.validation])
+
+
+def test_values_are_log1p_of_counts_per_ten_thousand_and_pad(tmp_path: Path) -> None:
+    store, _, _ = toy_corpus(tmp_path)
+    cells = PretrainingCells(store, batch_size=8, held_out_fraction=0.2, validation_cells=9, seed=0)
+    rows = np.array([77, 3, 50])
+    values = cells.values(rows)
+    counts = store.rows(rows).toarray().astype(np.float64)
+    assert values.shape == (3, N_GENES + 1) and values.dtype == torch.float32
+    assert (values[:, -1] == 0).all()
+    expected = np.log1p(1e4 * counts / counts.sum(1, keepdims=True))
+    np.testing.assert_allclose(values[:, :-1].numpy(), expected, rtol=1e-5)

@@ -1,0 +1,195 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import anndata
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from scipy import sparse
+from toy_training import ARCH, N_GENES, toy_corpus, toy_counts
+
+from sclong.checkpoint.folder import LoadedModel, initialise, load_checkpoint
+from sclong.config import Architecture
+from sclong.embed import embed, embed_adata
+from sclong.errors import CheckpointError, InputDataError
+from sclong.models.pca import Pca
+from sclong.models.sclong import ScLong
+
+
+@pytest.fixture(scope="module", params=["per_head", "per_cell"])
+def folder(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("checkpoint")
+    _, vocabulary, graph = toy_corpus(folder)
+    initialise(folder / "toy", Architecture(**{**ARCH.model_dump(), "stabilizer": request.param}), vocabulary, graph, 0)
+    return folder / "toy"
+
+
+@pytest.fixture(scope="module")
+def loaded(folder: Path) -> LoadedModel:
+    return load_checkpoint(folder)
+
+
+def cells(n_cells: int = 23, seed: int = 5) -> anndata.AnnData:
+    """Vocabulary genes 30..1 in descending order, and two genes that no vocabulary has."""
+    genes = np.arange(30, 0, -1)
+    counts = np.concatenate([toy_counts(n_cells, seed)[:, genes], np.ones((n_cells, 2))], axis=1)
+    names = [f"ENSG9{i:010d}" for i in genes] + ["ENSG99999999998", "ENSG99999999999"]
+    adata = anndata.AnnData(
+        sparse.csr_matrix(counts, dtype=np.float32),
+        obs=pd.DataFrame(index=[f"cell{i}" for i in range(n_cells)]),
+        var=pd.DataFrame(index=names),
+    )
+    adata.uns["value_kind"] = "counts"
+    return adata
+
+
+def by_hand(adata: anndata.AnnData, loaded: LoadedModel) -> tuple[np.ndarray, np.ndarray]:
+    """Model input (cells, N) and contextual vectors (cells, N, D), one cell at a time, dense."""
+    values = np.zeros((adata.n_obs, N_GENES + 1))
+    values[:, np.arange(30, 0, -1)] = adata.X[:, :30].toarray()
+    values = np.log1p(1e4 * values / values.sum(1, keepdims=True))
+    with torch.inference_mode():
+        vectors = [loaded.model(torch.tensor(v[None], dtype=torch.float32)).gene_embeddings_BND[0] for v in values]
+    return values, torch.stack(vectors).double().numpy()
+
+
+def test_equals_the_formula_with_everything_held(loaded: LoadedModel) -> None:
+    adata = cells()
+    values, vectors = by_hand(adata, loaded)
+    result = embed_adata(adata, loaded, batch_size=4)
+    detected = values[:, :, None] != 0
+    expected = (vectors * detected).sum(1) / detected.sum(1)
+    np.testing.assert_allclose(result.cell_embedding, expected, rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(
+        result.gene_embedding[:30], vectors.mean(0)[np.arange(30, 0, -1)], rtol=1e-4, atol=1e-5
+    )
+    np.testing.assert_allclose(
+        embed_adata(adata, loaded, pooling="mean").cell_embedding, vectors[:, :-1].mean(1), rtol=1e-4, atol=1e-5
+    )
+    assert result.cell_embedding.dtype == result.gene_embedding.dtype == np.float32
+    assert np.ptp(result.cell_embedding, axis=0).max() > 1e-4, "cells differ, or the test has no power"
+
+
+def test_genes_that_the_vocabulary_lacks(loaded: LoadedModel) -> None:
+    result = embed_adata(cells(), loaded)
+    assert result.gene_mapped.tolist() == [True] * 30 + [False] * 2
+    np.testing.assert_allclose(result.gene_embedding[30:], [result.gene_embedding[:30].mean(0)] * 2, atol=1e-6)
+
+
+@pytest.mark.parametrize("batch_size", [1, 2, 5, 22, 100])
+def test_batch_size_changes_nothing(loaded: LoadedModel, batch_size: int) -> None:
+    adata = cells()
+    adata.X[3] *= 40  # a cell with much more counts must not change its neighbours
+    one, other = embed_adata(adata, loaded, batch_size=7), embed_adata(adata, loaded, batch_size=batch_size)
+    np.testing.assert_allclose(one.cell_embedding, other.cell_embedding, rtol=0, atol=1e-6)
+    np.testing.assert_allclose(one.gene_embedding, other.gene_embedding, rtol=0, atol=1e-6)
+
+
+def test_order_of_cells_changes_nothing(loaded: LoadedModel) -> None:
+    adata, order = cells(), np.random.default_rng(0).permutation(23)
+    one, other = embed_adata(adata, loaded, batch_size=4), embed_adata(adata[order].copy(), loaded, batch_size=4)
+    np.testing.assert_allclose(one.cell_embedding[order], other.cell_embedding, rtol=0, atol=1e-6)
+    np.testing.assert_allclose(one.gene_embedding, other.gene_embedding, rtol=0, atol=1e-6)
+
+
+def test_twice_is_bitwise_the_same_whatever_mode_the_model_is_in(folder: Path, loaded: LoadedModel) -> None:
+    one = embed_adata(cells(), loaded)
+    again = load_checkpoint(folder)
+    again.model.train()
+    torch.manual_seed(7)
+    assert np.array_equal(one.cell_embedding, embed_adata(cells(), again).cell_embedding)
+
+
+def test_backed_and_dense_files_give_the_same(loaded: LoadedModel, tmp_path: Path) -> None:
+    adata = cells()
+    expected = embed_adata(adata, loaded, batch_size=4)
+    adata.write_h5ad(tmp_path / "sparse.h5ad")
+    dense = adata.copy()
+    dense.X = dense.X.toarray()
+    backed = anndata.read_h5ad(tmp_path / "sparse.h5ad", backed="r")
+    for other in (dense, backed):
+        result = embed_adata(other, loaded, batch_size=4)
+        assert np.array_equal(result.cell_embedding, expected.cell_embedding)
+        assert np.array_equal(result.gene_embedding, expected.gene_embedding)
+    backed.file.close()
+
+
+def test_normalised_values_are_taken_as_they_are(loaded: LoadedModel) -> None:
+    adata = cells()
+    adata = adata[:, :30].copy()
+    normalised = adata.copy()
+    normalised.X = (sparse.diags(1e4 / np.asarray(adata.X.sum(1)).ravel()) @ adata.X).log1p().tocsr().astype(np.float32)
+    normalised.uns["value_kind"] = "log1p_cp10k"
+    np.testing.assert_allclose(
+        embed_adata(normalised, loaded).cell_embedding, embed_adata(adata, loaded).cell_embedding, atol=1e-5
+    )
+
+
+def test_cell_without_genes_of_the_vocabulary_is_named(loaded: LoadedModel) -> None:
+    adata = cells()
+    adata.X = adata.X.tolil()
+    adata.X[4, :30] = 0
+    adata.X = adata.X.tocsr()
+    with pytest.raises(InputDataError, match="1 of 23 cells.*'cell4'"):
+        embed_adata(adata, loaded)
+
+
+def test_no_cells_is_an_error(loaded: LoadedModel) -> None:
+    with pytest.raises(InputDataError, match="without cells"):
+        embed_adata(cells()[:0].copy(), loaded)
+
+
+def test_embed_sets_what_it_says_and_survives_a_file(loaded: LoadedModel, tmp_path: Path) -> None:
+    adata = cells()
+    assert embed(adata, loaded, "X_toy", batch_size=4, pooling="mean") is None
+    adata.write_h5ad(tmp_path / "out.h5ad")
+    back = anndata.read_h5ad(tmp_path / "out.h5ad")
+    assert back.obsm["X_toy"].shape == (23, ARCH.base_dim) and back.varm["X_toy"].shape == (32, ARCH.base_dim)
+    assert back.var["X_toy_mapped"].sum() == 30
+    assert back.uns["X_toy"]["checkpoint"] == loaded.hash and back.uns["X_toy"]["pooling"] == "mean"
+    assert np.array_equal(back.obsm["X_toy"], embed_adata(cells(), loaded, batch_size=4, pooling="mean").cell_embedding)
+
+
+def test_sclong_is_an_embedder(folder: Path, loaded: LoadedModel) -> None:
+    adata = cells()
+    result = ScLong(pooling="mean").embed(adata, checkpoint=folder, seed=3, batch_size=4)
+    expected = embed_adata(adata, loaded, batch_size=4, pooling="mean")
+    assert np.array_equal(result.cell_embedding, expected.cell_embedding)
+    assert result.facts["checkpoint"] == loaded.hash and result.facts["alignment"]
+    with pytest.raises(CheckpointError):
+        ScLong().embed(adata, checkpoint=None, seed=0, batch_size=4)
+
+
+# ---------------------------------------------------------------- PCA
+
+
+def test_pca_is_the_singular_value_decomposition() -> None:
+    adata = cells(60)
+    result = Pca(n_components=5).embed(adata, checkpoint=None, seed=0, batch_size=1)
+    counts = adata.X.toarray().astype(np.float64)
+    values = np.log1p(1e4 * counts / counts.sum(1, keepdims=True))
+    u, s, vt = np.linalg.svd(values - values.mean(0), full_matrices=False)
+    sign = np.sign((result.cell_embedding * u[:, :5]).sum(0))
+    np.testing.assert_allclose(result.cell_embedding, u[:, :5] * s[:5] * sign, atol=1e-3)
+    np.testing.assert_allclose(result.gene_embedding, vt[:5].T * s[:5] * sign, atol=1e-3)
+    assert result.gene_mapped.all()
+
+
+def test_pca_finds_the_two_types_and_is_limited_by_the_data() -> None:
+    few = cells(6)
+    result = Pca(n_components=50).embed(few, checkpoint=None, seed=0, batch_size=1)
+    assert result.cell_embedding.shape == (6, 5) and result.gene_embedding.shape == (32, 5)
+    again = Pca(n_components=50).embed(few, checkpoint=None, seed=0, batch_size=1)
+    assert np.array_equal(result.cell_embedding, again.cell_embedding)
+    with pytest.raises(InputDataError, match="1 cells"):
+        Pca().embed(cells(1), checkpoint=None, seed=0, batch_size=1)
+
+
+def test_pca_of_highly_variable_genes_marks_the_others() -> None:
+    adata = cells(60)
+    result = Pca(n_components=4, highly_variable_genes=10).embed(adata, checkpoint=None, seed=0, batch_size=1)
+    assert result.gene_mapped.sum() == 10 and result.facts["genes"] == 10
+    mean = result.gene_embedding[result.gene_mapped].mean(0)
+    np.testing.assert_allclose(result.gene_embedding[~result.gene_mapped], np.tile(mean, (22, 1)), rtol=1e-5, atol=1e-6)

@@ -1,0 +1,87 @@
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy import stats
+
+from sclong.cards import BenchmarkCard, DataSpec, PaperNumber
+from sclong.metrics.statistics import mean_interval
+from sclong.report.figures import scores_figure, training_figure
+from sclong.report.tables import paper_number, primary_table, summarize, verdict
+
+SPEC = DataSpec(dataset="toy", inputs={}, split="none", comparable=True)
+CARD = BenchmarkCard(
+    name="toy", title="Toy", summary="A toy.", task="toy", version=1, primary_metric="pearson", data={"demo": SPEC},
+    needs=["response_prediction"],
+    paper=[
+        PaperNumber(model="scLong", scenario="a", metric="pearson", value=0.6, sd=0.05, mark="preprint", where="fig"),
+        PaperNumber(model="scLong", scenario="a", metric="pearson", value=0.61, mark="exact", where="text"),
+    ],
+)  # fmt: skip
+ROLES = {"random": "floor", "mean": "floor", "truth": "ceiling", "ridge": "classical", "sclong": "model"}
+
+
+def metrics(values: dict[str, list[float]], metric: str = "pearson", direction: str = "max") -> pd.DataFrame:
+    return pd.DataFrame(
+        [
+            dict(benchmark="toy", task="toy", dataset="toy", model=m, protocol="strict", scenario="a", metric=metric,
+                 direction=direction, seed=k, value=v, unit_of_uncertainty="pairs", n=9)
+            for m, vs in values.items()
+            for k, v in enumerate(vs)
+        ]
+    )  # fmt: skip
+
+
+def test_interval_is_students_t() -> None:
+    values = np.array([0.1, 0.4, 0.35, 0.8])
+    mean, sd, low, high = mean_interval(values)
+    expected = stats.t.interval(0.95, 3, loc=values.mean(), scale=stats.sem(values))
+    assert (low, high) == pytest.approx(expected)
+    assert (mean, sd) == pytest.approx((values.mean(), values.std(ddof=1)))
+    assert np.isnan(mean_interval(np.array([1.0]))[1:]).all()
+    assert np.isnan(mean_interval(np.array([np.nan]))[0])
+
+
+@pytest.mark.parametrize("direction", ["max", "min"])
+def test_floor_ceiling_and_percent(direction: str) -> None:
+    sign = 1 if direction == "max" else -1
+    table = metrics(
+        {"random": [0.0], "mean": [sign * 0.2], "truth": [sign * 1.0], "ridge": [sign * 0.6, sign * 0.6]},
+        direction=direction,
+    )
+    out = summarize(table, {"toy": CARD}, {"toy": SPEC}, ROLES).set_index("model")
+    assert out.loc["ridge", "floor"] == pytest.approx(sign * 0.2)
+    assert out.loc["ridge", "ceiling"] == pytest.approx(sign * 1.0)
+    assert out.loc["ridge", "percent_of_range"] == pytest.approx(50)
+    assert list(out.index)[:3] == ["mean", "random", "truth"]
+
+
+def test_papers_number_prefers_the_text_and_gives_a_verdict() -> None:
+    assert paper_number(CARD, "sclong", "a", "pearson").value == 0.61
+    out = summarize(metrics({"sclong": [0.612, 0.611], "mean": [0.1]}), {"toy": CARD}, {"toy": SPEC}, ROLES)
+    row = out.set_index("model").loc["sclong"]
+    assert row["verdict"] == "reproduced"
+    assert row["delta"] == pytest.approx(0.0015)
+    assert out.set_index("model").loc["mean", "verdict"] == ""
+
+
+def test_verdicts() -> None:
+    paper = CARD.paper[1]
+    other = DataSpec(dataset="toy", inputs={}, split="none", why_not_comparable="simulated data")
+    assert verdict(0.9, 0.8, 1.0, None, SPEC, "max") == ""
+    assert verdict(0.61, 0.6, 0.7, paper, other, "max") == "not comparable: simulated data"
+    assert verdict(0.7, 0.5, 0.9, paper, SPEC, "max") == "within interval"
+    assert "leak" in verdict(0.7, 0.69, 0.71, paper, SPEC, "max")
+    assert verdict(0.5, 0.49, 0.51, paper, SPEC, "max") == "differs: worse than published"
+    assert "leak" in verdict(0.5, 0.49, 0.51, paper, SPEC, "min")
+
+
+def test_figures_show_every_model() -> None:
+    table = metrics({"mean": [0.1], "truth": [1.0], "sclong": [0.5, 0.6]})
+    summary = summarize(table, {"toy": CARD}, {"toy": SPEC}, ROLES)
+    svg = scores_figure(summary, table, "toy")
+    assert svg.startswith("<svg") and "http://www.w3.org" in svg
+    log = pd.DataFrame({"step": [0, 1, 2], "loss": [np.nan, 1.0, 0.9], "held_out_loss": [1.1, np.nan, 0.95]})
+    assert training_figure(log).startswith("<svg")
+    assert set(primary_table(summary)["model"]) == {"mean", "truth", "sclong"}

@@ -1,0 +1,321 @@
+"""Genetic perturbations: conditions, differential expression, the published split, ceilings and floors, the head."""
+
+from __future__ import annotations
+
+from itertools import combinations
+from pathlib import Path
+
+import anndata
+import numpy as np
+import pandas as pd
+import pytest
+from scipy import sparse, stats
+
+from sclong.data.perturbation import Profiles
+from sclong.errors import CardError, InputDataError
+from sclong.models.controls import Constant, TrainMean, Truth
+from sclong.models.perturbation import Additive, LinearLatent
+from sclong.seeding import rng
+from sclong.tasks.base import Features, Predictions, Problem
+from sclong.tasks.genetic_perturbation import SCENARIOS, TASK, condition_features, simulation_split
+
+GENES = [f"G{i}" for i in range(60)]
+PERTURBED = [*GENES[:15], "UNMEASURED"]
+CELLS = 12
+OPTIONS = {"value_kind": "log1p_cp10k", "max_control_cells": 20}
+
+
+def effects() -> dict[str, np.ndarray]:
+    """Change that each perturbed gene makes: a function of four hidden factors of the gene."""
+    draw = rng("effects")
+    factors = draw.normal(size=(4, len(GENES)))
+    return {g: 0.4 * hidden_factors()[g] @ factors for g in PERTURBED}
+
+
+def hidden_factors() -> dict[str, np.ndarray]:
+    draw = rng("hidden")
+    return {g: draw.normal(size=4) for g in PERTURBED}
+
+
+def screen(path: Path, noise: float = 0.05) -> Path:
+    """Write log-normalised cells whose doubles are exactly additive; labels in all the spellings there are."""
+    draw, effect = rng("screen"), effects()
+    base = 5 + draw.random(len(GENES))
+    singles = [(f"{g}+ctrl" if i % 2 else f"ctrl+{g}", [g]) for i, g in enumerate(PERTURBED)]
+    singles.append((f"{PERTURBED[0]}+ctrl", [PERTURBED[0]]))  # the other orientation of the first
+    doubles = [(f"{b}+{a}", [a, b]) for a, b in list(combinations(PERTURBED, 2))[::3]]
+    profiles, labels = [np.tile(base, (40, 1))], ["ctrl"] * 40
+    for label, genes in singles + doubles:
+        profiles.append(np.tile(base + sum(effect[g] for g in genes), (CELLS, 1)))
+        labels += [label] * CELLS
+    x = np.vstack(profiles)
+    x = np.maximum(x + noise * draw.normal(size=x.shape), 0)
+    x[np.array(labels) == "ctrl+G2", 40] = 0  # a dropout: expressed in control, never in this condition
+    x = np.hstack([x, np.zeros((len(x), 1))])  # a gene that nobody expresses
+    obs = pd.DataFrame({"condition": labels, "study": "a"}, index=[f"c{i}" for i in range(len(x))])
+    adata = anndata.AnnData(sparse.csr_matrix(x.astype(np.float32)), obs=obs, var=pd.DataFrame(index=[*GENES, "SILENT"]))
+    adata = adata[draw.permutation(len(x))].copy()
+    adata.write_h5ad(path)
+    return path
+
+
+@pytest.fixture(scope="module")
+def dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("screen")
+    raw = screen(folder / "raw.h5ad")
+    (folder / "dataset").mkdir()
+    facts = TASK.prepare({"expression": raw}, OPTIONS, folder / "dataset")
+    assert facts["genes"] == 60 and facts["singles"] == 16 and facts["control_cells"] == 40
+    assert facts["perturbed_genes_not_measured"] == ["UNMEASURED"]
+    return folder / "dataset"
+
+
+@pytest.fixture(scope="module")
+def split(dataset: Path) -> pd.DataFrame:
+    return TASK.split(dataset, "simulation", {}, 1)
+
+
+def answer(problem: Problem, values: np.ndarray) -> Predictions:
+    ids = np.array(problem.test_samples)
+    return Predictions(np.full(len(ids), problem.fold), ids, np.asarray(values, np.float32), np.array(problem.outputs))
+
+
+def scored(dataset: Path, split: pd.DataFrame, values: np.ndarray, problem: Problem) -> pd.DataFrame:
+    table = TASK.score(dataset, split, answer(problem, values))
+    return table.pivot(index="scenario", columns="metric", values="value")
+
+
+# --------------------------------------------------------------------------------------------------- data
+
+
+def test_profiles_are_means_of_cells(dataset: Path) -> None:
+    raw = anndata.read_h5ad(dataset.parent / "raw.h5ad")
+    profiles = Profiles.read(dataset)
+    assert list(profiles.genes) == GENES
+    x = raw.X.toarray()[:, :60]
+    np.testing.assert_allclose(profiles.control_mean, x[raw.obs["condition"] == "ctrl"].mean(0), rtol=1e-5)
+    table = profiles.conditions.set_index("sample")
+    assert table.loc["G0", "cells"] == 2 * CELLS and table.loc["G1", "genes"] == "G1"  # both spellings of G0
+    both = raw.obs["condition"].isin(["ctrl+G0", "G0+ctrl"]).to_numpy()
+    row = list(table.index).index("G0")
+    np.testing.assert_allclose(profiles.mean[row], x[both].mean(0), rtol=1e-5)
+    double = table[table["label"] == "G3+G0"]
+    assert list(double.index) == ["G0+G3"] and list(double["genes"]) == ["G0|G3"]
+
+
+def test_ranked_genes_are_welch_without_dropouts(dataset: Path) -> None:
+    raw = anndata.read_h5ad(dataset.parent / "raw.h5ad")
+    x, condition = raw.X.toarray()[:, :60], raw.obs["condition"].to_numpy()
+    score = np.abs(stats.ttest_ind(x[condition == "ctrl+G2"], x[condition == "ctrl"], equal_var=False).statistic)
+    expected = [GENES[i] for i in np.argsort(-score) if i != 40][:20]
+    table = pd.read_csv(dataset / "de_genes.tsv", sep="\t")
+    assert list(table.loc[table["condition"] == "G2", "gene"]) == expected
+    assert np.argmax(score) == 40  # the dropout would have been first
+
+
+def test_expression_holds_control_cells_and_unmeasured_genes(dataset: Path) -> None:
+    raw, cells = (anndata.read_h5ad(p) for p in (dataset.parent / "raw.h5ad", dataset / "expression.h5ad"))
+    assert cells.shape == (20, 61) and cells.uns["value_kind"] == "log1p_cp10k"
+    assert set(raw.obs.loc[cells.obs_names, "condition"]) == {"ctrl"}
+    assert cells.var_names[-1] == "UNMEASURED" and cells[:, "UNMEASURED"].X.sum() == 0
+    np.testing.assert_array_equal(cells[:, GENES].X.toarray(), raw[cells.obs_names, GENES].X.toarray())
+
+
+def test_orientations_apart_as_published(tmp_path: Path) -> None:
+    facts = TASK.prepare(
+        {"expression": screen(tmp_path / "raw.h5ad")}, {**OPTIONS, "merge_orientations": False}, tmp_path
+    )
+    assert facts["singles"] == 17
+    table = Profiles.read(tmp_path).conditions.set_index("sample")
+    assert table.loc["ctrl+G0", "genes"] == table.loc["G0+ctrl", "genes"] == "G0"
+
+
+def test_counts_are_normalised_and_kept_for_embedding(tmp_path: Path) -> None:
+    draw = rng("counts")
+    x = draw.poisson(3, size=(60, 30))
+    obs = pd.DataFrame({"condition": np.repeat(["ctrl", "G1+ctrl", "G2"], 20)}, index=[str(i) for i in range(60)])
+    adata = anndata.AnnData(sparse.csr_matrix(x, dtype=np.float32), obs=obs, var=pd.DataFrame(index=GENES[:30]))
+    adata.write_h5ad(tmp_path / "raw.h5ad")
+    TASK.prepare({"expression": tmp_path / "raw.h5ad"}, {"value_kind": "counts"}, tmp_path)
+    logged = np.log1p(1e4 * x / x.sum(1, keepdims=True))
+    np.testing.assert_allclose(Profiles.read(tmp_path).control_mean, logged[:20].mean(0), rtol=1e-4)
+    cells = anndata.read_h5ad(tmp_path / "expression.h5ad")
+    assert cells.uns["value_kind"] == "counts"
+    np.testing.assert_array_equal(cells.X.toarray(), x[:20])
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "message"),
+    [
+        ({"control": "non-targeting"}, InputDataError, "0 control cells"),
+        ({"condition_column": "conditions"}, InputDataError, "write 'condition'"),
+        ({"keep": {"studi": "a"}}, InputDataError, "write 'study'"),
+        ({"condition_colum": "condition"}, CardError, "write 'condition_column'"),
+    ],
+)
+def test_wrong_options_say_what_to_do(tmp_path: Path, options: dict, error: type, message: str) -> None:
+    with pytest.raises(error, match=message):
+        TASK.prepare({"expression": screen(tmp_path / "raw.h5ad")}, {**OPTIONS, **options}, tmp_path)
+
+
+# -------------------------------------------------------------------------------------------------- split
+
+
+def test_split_equals_the_published_procedure_written_out() -> None:
+    draw = rng("published")
+    genes = [f"T{i}" for i in range(41)]
+    pairs = [genes[a] + "+" + genes[b] for a, b in draw.permutation(list(combinations(range(41), 2)))[:90]]
+    labels = [f"{g}+ctrl" for g in genes[:37]] + pairs
+    for seed in (1, 2):
+        np.random.seed(seed)  # noqa: NPY002
+        train_genes = np.random.choice(np.unique(genes), int(41 * 0.75), replace=False)  # noqa: NPY002
+        touching = [p for p in pairs if set(p.split("+")) & set(train_genes)]
+        seen1 = [p for p in touching if len(set(p.split("+")) & set(train_genes)) == 1]
+        rest = np.setdiff1d(touching, seen1)
+        np.random.seed(seed)  # noqa: NPY002
+        kept = np.random.choice(rest, int(len(rest) * 0.75), replace=False)  # noqa: NPY002
+        expected = {
+            "train": {f"{g}+ctrl" for g in train_genes} & set(labels) | set(kept),
+            "seen_1_of_2": set(seen1),
+            "seen_2_of_2": set(rest) - set(kept),
+            "seen_0_of_2": set(pairs) - set(touching),
+            "seen_0_of_1": {f"{g}+ctrl" for g in set(genes) - set(train_genes)} & set(labels),
+        }
+        parts = simulation_split(labels, [lab.removesuffix("+ctrl").split("+") for lab in labels], 0.75, 0.75, seed)
+        assert {k: {lab for lab, p in zip(labels, parts, strict=True) if p == k} for k in set(parts)} == expected
+
+
+def test_no_unseen_gene_is_in_training(dataset: Path, split: pd.DataFrame) -> None:
+    assert (split["fold"] == "0").all() and split["sample"].is_unique
+    assert set(split["part"]) == {"train", "validation", "test"}
+    genes = {s: set(s.split("+")) for s in split["sample"]}
+    fitted = set().union(*(genes[s] for s in split.loc[split["part"] != "test", "sample"]))
+    train = set().union(*(genes[s] for s in split.loc[split["part"] == "train", "sample"]))
+    assert (split["scenario"] != "").equals(split["part"] == "test")
+    assert set(split.loc[split["part"] == "test", "scenario"]) == set(SCENARIOS)
+    for row in split[split["part"] == "test"].itertuples():
+        seen = int(row.scenario.split("_")[1])
+        assert len(genes[row.sample] & fitted) == seen, row
+    only_validation = fitted - train  # validation holds genes that training does not: S(train, 0.9, 0.9)
+    assert only_validation
+    pd.testing.assert_frame_equal(split, TASK.split(dataset, "simulation", {}, 1))
+    assert not split["part"].equals(TASK.split(dataset, "simulation", {}, 2)["part"])
+
+
+def test_unknown_policy_is_refused(dataset: Path) -> None:
+    with pytest.raises(CardError, match="write split: simulation"):
+        TASK.split(dataset, "simulatoin", {}, 1)
+
+
+# ------------------------------------------------------------------------------------- problems and scores
+
+
+def test_test_targets_are_hidden(dataset: Path, split: pd.DataFrame) -> None:
+    (problem,) = TASK.problems(dataset, split)
+    test = problem.rows("test")
+    assert np.isnan(problem.targets[test]).all() and np.isfinite(np.delete(problem.targets, test, axis=0)).all()
+    (open_problem,) = TASK.problems(dataset, split, sees_truth=True)
+    assert np.isfinite(open_problem.targets).all()
+
+
+def test_ceiling_and_floors(dataset: Path, split: pd.DataFrame) -> None:
+    (problem,) = TASK.problems(dataset, split)
+    (open_problem,) = TASK.problems(dataset, split, sees_truth=True)
+    best = scored(dataset, split, Truth().predict(open_problem, 0), problem)
+    floor = scored(dataset, split, Constant().predict(problem, 0), problem)
+    mean = scored(dataset, split, TrainMean().predict(problem, 0), problem)
+    assert list(best.index) == sorted(SCENARIOS) and set(best.columns) == set(TASK.metrics)
+    for metric, direction in TASK.metrics.items():
+        np.testing.assert_allclose(best[metric], 1 if direction == "max" else 0, atol=1e-9)
+        if direction == "max":
+            np.testing.assert_array_equal(floor[metric], 0)  # no change correlates with nothing
+        else:
+            assert (floor[metric] > 0.05).all() and (mean[metric] > 0.01).all()
+
+
+def test_scores_by_hand_and_in_any_order(dataset: Path, split: pd.DataFrame) -> None:
+    (problem,) = TASK.problems(dataset, split)
+    (open_problem,) = TASK.problems(dataset, split, sees_truth=True)
+    rows = problem.rows("test")
+    values = open_problem.targets[rows] + rng("error").normal(size=(len(rows), 60)).astype(np.float32)
+    table = TASK.score(dataset, split, answer(problem, values)).set_index(["scenario", "metric"])
+    members = (problem.samples["scenario"].iloc[rows] == "seen_0_of_1").to_numpy()
+    expected = ((values - open_problem.targets[rows]) ** 2)[members].mean()
+    assert table.loc[("seen_0_of_1", "mse_all"), "value"] == pytest.approx(expected, rel=1e-5)
+    assert table.loc[("seen_0_of_1", "mse_all"), "n"] == members.sum()
+    backwards = answer(problem, values)
+    backwards = Predictions(backwards.fold, backwards.sample[::-1], backwards.values[::-1], backwards.outputs)
+    pd.testing.assert_frame_equal(TASK.score(dataset, split, backwards), table.reset_index())
+
+
+# ------------------------------------------------------------------------------------------------- models
+
+
+def test_additive_is_exact_on_additive_data(dataset: Path, split: pd.DataFrame) -> None:
+    (problem,) = TASK.problems(dataset, split)
+    values = Additive().predict(problem, 0)
+    scores = scored(dataset, split, values, problem)
+    singles = {s for s in problem.samples.index[problem.rows("train")] if "+" not in s}
+    known = [i for i, s in enumerate(problem.test_samples) if set(s.split("+")) <= singles]
+    (open_problem,) = TASK.problems(dataset, split, sees_truth=True)
+    truth = open_problem.targets[problem.rows("test")]
+    assert len(known) >= 3
+    assert np.abs(values[known] - truth[known]).mean() < 0.05  # cell noise only
+    assert np.abs(values - truth).mean() > 5 * np.abs(values[known] - truth[known]).mean()
+    assert scores.loc["seen_2_of_2", "pearson_delta_all"] > scores.loc["seen_0_of_1", "pearson_delta_all"]
+
+
+def test_additive_unseen_gene_counts_with_the_mean_single_change() -> None:
+    samples = pd.DataFrame(
+        {"part": ["train", "train", "test", "test"], "scenario": "", "genes": ["A", "B", "A|C", "A|B"]},
+        index=["A", "B", "A+C", "A+B"],
+    )
+    targets = np.array([[1, 2], [1, 6], [np.nan, np.nan], [np.nan, np.nan]], dtype=np.float32)
+    problem = Problem("genetic_perturbation", "0", samples, targets, ["x", "y"], {"control_mean": np.array([1.0, 1.0])})
+    np.testing.assert_allclose(Additive().predict(problem, 0), [[1, 1 + 1 + 3], [1, 1 + 1 + 5]])
+
+
+def test_linear_latent_recovers_a_bilinear_world() -> None:
+    """Responses that are linear in the perturbed gene's own co-expression vector are predicted; others fall to the mean."""
+    draw = rng("bilinear")
+    n, rank = 40, 3
+    loading = draw.normal(size=(n, rank))
+    mixing = draw.normal(size=(rank, rank))
+    y = loading @ mixing @ loading.T  # y[:, p]: response of all genes to perturbing gene p
+    names = [f"G{i}" for i in range(n)]
+    samples = pd.DataFrame({"part": ["train"] * 30 + ["test"] * 10, "scenario": "", "genes": names}, index=names)
+    samples.loc["G39", "genes"] = "ABSENT"
+    problem = Problem("genetic_perturbation", "0", samples, y.T.astype(np.float32), names, {"gene_names": names})
+    values = LinearLatent(dimensions=rank, ridge=1e-6).predict(problem, 0)
+    residual = ((values[:9] - y.T[30:39]) ** 2).mean() / y.T[30:39].var()
+    assert residual < 0.1
+    np.testing.assert_allclose(values[9], y.T[:30].mean(0), atol=1e-4)
+
+
+def features_of(vectors: dict[str, np.ndarray]) -> Features:
+    genes = [*GENES, "UNMEASURED"]
+    draw = rng("other genes")
+    table = np.array([vectors[g] if g in vectors else draw.normal(size=4) for g in genes], dtype=np.float32)
+    return Features("m", np.array([]), None, np.array(genes), table, np.ones(len(genes), dtype=bool))
+
+
+def test_condition_features(dataset: Path, split: pd.DataFrame) -> None:
+    (problem,) = TASK.problems(dataset, split)
+    features = features_of(hidden_factors())
+    x = condition_features(problem, features)
+    row = {s: i for i, s in enumerate(problem.samples.index)}
+    np.testing.assert_allclose(x[row["G0+G3"], :4], x[row["G0"], :4] + x[row["G3"], :4])
+    np.testing.assert_allclose(x[row["G0+G3"], 4:8], x[row["G0"], :4] * x[row["G3"], :4])
+    assert x[row["G0"], 4:].tolist() == [0, 0, 0, 0, 1] and x[row["G0+G3"], 8] == 2
+
+
+def test_head_profits_from_informative_vectors_only(dataset: Path, split: pd.DataFrame) -> None:
+    (problem,) = TASK.problems(dataset, split)
+    draw = rng("useless")
+    informed = TASK.solve(problem, features_of(hidden_factors()), 0)
+    useless = TASK.solve(problem, features_of({g: draw.normal(size=4) for g in PERTURBED}), 0)
+    np.testing.assert_array_equal(informed, TASK.solve(problem, features_of(hidden_factors()), 0))
+    good, bad = (scored(dataset, split, v, problem)["mse_all"] for v in (informed, useless))
+    floor = scored(dataset, split, TrainMean().predict(problem, 0), problem)["mse_all"]
+    assert good.mean() < 0.6 * bad.mean()
+    assert (good < floor).all()

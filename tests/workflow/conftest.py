@@ -1,0 +1,85 @@
+"""The simulated world and what the workflow makes of it, once for all tests of this folder."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from sclong.config import Config, load_config
+
+
+@dataclass(frozen=True)
+class World:
+    """A simulated world and the files of the first steps of the workflow."""
+
+    config: Config
+    folder: Path
+    vocabulary: Path
+    shards: Path
+    graph: Path
+
+    def path(self, address: str) -> Path:
+        assert address.startswith("world:")
+        return self.folder / address.removeprefix("world:")
+
+
+@pytest.fixture(scope="session")
+def world(root: Path, tmp_path_factory: pytest.TempPathFactory) -> World:
+    """From simulated files to shards and GO graph, by the functions that the rules call."""
+    from sclong.data.corpus import build_shards, detection_table, harmonize_source, scan_source
+    from sclong.data.synthetic import simulate
+    from sclong.data.vocabulary import build_vocabulary
+    from sclong.knowledge.similarity import build_go_graph
+
+    config = load_config({}, root)
+    out = tmp_path_factory.mktemp("world")
+    simulate(out / "world", seed=0)
+    world = World(config, out / "world", out / "vocabulary.tsv", out / "shards", out / "go_graph.npz")
+    annotation, symbols = world.path(config.vocabulary.annotation), world.path(config.vocabulary.symbols)
+    scans, harmonized = [], []
+    for source in config.corpus.sources:
+        scans.append(out / f"{source.name}.tsv")
+        scan_source(world.path(source.input), source, annotation, symbols, scans[-1])
+    vocabulary = build_vocabulary(annotation, symbols, detection_table(scans), config.vocabulary.size, None)
+    vocabulary.write(world.vocabulary)
+    for source in config.corpus.sources:
+        harmonized.append(out / "harmonized" / source.name)
+        harmonize_source(
+            world.path(source.input), source, vocabulary, config.corpus.minimum_genes, harmonized[-1]
+        )
+    build_shards(
+        harmonized, world.shards, vocabulary, config.corpus.cells_per_shard, out / "manifest.tsv", left_out=[]
+    )
+    options = config.go.model_dump(exclude={"obo", "annotation"})
+    build_go_graph(world.path(config.go.obo), world.path(config.go.annotation), vocabulary, **options).write(world.graph)
+    return world
+
+
+@pytest.fixture(scope="session")
+def trained(root: Path, world: World, tmp_path_factory: pytest.TempPathFactory) -> Callable[[], tuple[Path, Path]]:
+    """Checkpoints of tiny scLong, untrained and after a short training (made when first asked for)."""
+    made: list[tuple[Path, Path]] = []
+
+    def checkpoints() -> tuple[Path, Path]:
+        if not made:
+            from sclong.checkpoint.folder import initialise
+            from sclong.config import load_architecture
+            from sclong.data.vocabulary import Vocabulary
+            from sclong.io.shards import ShardStore
+            from sclong.train.loop import pretrain
+
+            out = tmp_path_factory.mktemp("checkpoints")
+            tiny = load_architecture("tiny", root / "config")
+            vocabulary = Vocabulary.read(world.vocabulary)
+            config = world.config.pretrain.model_copy(update={"steps": 120, "validate_every": 60})
+            pretrain(
+                ShardStore(world.shards), vocabulary, world.graph, tiny, config, out / "training", out / "sclong"
+            )
+            initialise(out / "sclong_random", tiny, vocabulary, world.graph, config.seed)
+            made.append((out / "sclong", out / "sclong_random"))
+        return made[0]
+
+    return checkpoints

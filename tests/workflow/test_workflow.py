@@ -1,0 +1,213 @@
+"""The literal calls of the README, and what a user may do wrong, on the workflow itself (dry runs, seconds each)."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+PARTS = ("Snakefile", "config", "workflow", "profiles", "envs", "resources", "slurm")
+
+
+@pytest.fixture
+def clone(root: Path, tmp_path: Path) -> Path:
+    """A copy of what a workflow run reads, to run in and to edit."""
+    folder = tmp_path / "clone"
+    folder.mkdir()
+    for part in PARTS:
+        source = root / part
+        if source.is_symlink():
+            (folder / part).symlink_to(os.readlink(source))
+        elif source.is_dir():
+            shutil.copytree(source, folder / part)
+        elif source.exists():
+            shutil.copy(source, folder / part)
+    return folder
+
+
+def snakemake(folder: Path, *args: str, **env: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "snakemake", *args],
+        cwd=folder, capture_output=True, text=True, env={**os.environ, **env}, timeout=300,
+    )  # fmt: skip
+
+
+def output(done: subprocess.CompletedProcess[str]) -> str:
+    return done.stdout + done.stderr
+
+
+@pytest.mark.parametrize(
+    ("call", "has", "has_not"),
+    [
+        (["-n", "all"], ["simulate", "pretrain", "score_norman", "report_page"], []),
+        (["-n", "results/norman_metrics.tsv"], ["predict_norman", "pretrain"], ["score_l1000", "score_grn"]),
+        (["-n", "-R", "score_norman"], ["score_norman"], []),
+        (["--profile", "slurm", "-n", "all"], ["pretrain", "score_pancreas"], []),
+        (["-n", "--config", "preset=paper", "results_dir=results_paper"], ["census", "pretrain", "score_norman"], []),
+    ],
+    ids=lambda v: " ".join(v) if isinstance(v, list) else v,
+)
+def test_literal_calls(clone: Path, call: list[str], has: list[str], has_not: list[str]) -> None:
+    done = snakemake(clone, *call)
+    assert done.returncode == 0, output(done)
+    counted = set(re.findall(r"^(\w+) +\d+$", done.stdout, flags=re.M))
+    assert set(has) <= counted
+    assert not set(has_not) & counted
+
+
+@pytest.mark.parametrize("name", ["norman", "l1000", "deepcdr", "drug_combination", "grn", "pancreas"])
+def test_every_benchmark_of_the_paper_has_a_target_and_a_rule(root: Path, name: str) -> None:
+    from sclong.plan import make_plan
+
+    cwd = Path.cwd()
+    os.chdir(root)
+    try:
+        plan = make_plan({})
+    finally:
+        os.chdir(cwd)
+    assert plan.result(f"{name}_metrics.tsv") in plan.metrics()
+
+
+def test_the_lint_is_clean(clone: Path) -> None:
+    done = snakemake(clone, "--lint")
+    assert done.returncode == 0, output(done)
+
+
+def test_what_a_dry_run_imports_is_free_of_torch(clone: Path) -> None:
+    code = (
+        "import sys; from sclong.plan import make_plan; import sclong.data.world_files; make_plan({}); "
+        "print([m for m in ('torch', 'scanpy', 'anndata', 'sklearn', 'rdkit', 'scipy') if m in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=clone, capture_output=True, text=True)
+    assert done.stdout.strip() == "[]", done.stdout + done.stderr
+
+
+def test_results_remember_their_preset(clone: Path) -> None:
+    (clone / "results").mkdir()
+    (clone / "results" / "preset.json").write_text(json.dumps({"preset": "demo"}))
+    done = snakemake(clone, "-n", "--config", "preset=small")
+    assert done.returncode != 0
+    assert "holds results of preset 'demo'" in output(done)
+    assert "results_dir=results_small" in output(done)
+    assert "Traceback" not in output(done)
+
+
+def test_a_mistyped_key_names_the_right_one(clone: Path) -> None:
+    done = snakemake(clone, "-n", "--config", "benchmark=[norman]")
+    assert done.returncode != 0
+    assert "write 'benchmarks' instead" in output(done)
+    assert "Traceback" not in output(done)
+
+
+def test_offline_lists_everything_that_is_missing_in_one_message(clone: Path) -> None:
+    done = snakemake(
+        clone, "all", "--config", "preset=small", "offline=true", "results_dir=r", "benchmarks=[drug_combination]"
+    )
+    text = output(done)
+    assert done.returncode != 0
+    assert "offline, and" in text
+    assert "new_labels_0_10.csv" in text and "https://raw.githubusercontent.com" in text
+    assert re.search(r"\b[0-9a-f]{64}\b", text)
+    assert "preset demo needs no file at all" in text
+    assert not (clone / "r" / "vocabulary").exists()
+
+
+def test_blocked_benchmarks_say_which_files_and_what_can_run(clone: Path) -> None:
+    done = snakemake(clone, "results_paper/norman_metrics.tsv", "--config", "preset=paper", "results_dir=results_paper")
+    text = output(done)
+    assert done.returncode != 0
+    assert "perturb_processed.h5ad" in text
+    assert "what to do" in text
+
+
+def test_adding_a_data_set_is_one_card(clone: Path) -> None:
+    card = (clone / "config/benchmarks/norman.yaml").read_text()
+    (clone / "config/benchmarks/adamson.yaml").write_text(
+        card.replace("name: norman", "name: adamson").replace("dataset: ", "dataset: other_")
+    )
+    done = snakemake(clone, "-n", "results/adamson_metrics.tsv")
+    assert done.returncode == 0, output(done)
+    assert "score_adamson" in done.stdout and "predict_adamson" in done.stdout
+
+
+ADAPTER = '''
+import numpy as np
+
+from sclong.models.base import Predictor
+
+
+class Half(Predictor):
+    """Half of the mean of the training targets."""
+
+    def predict(self, problem, seed):
+        mean = problem.targets[problem.rows("train")].mean(axis=0)
+        return np.tile(mean / 2, (len(problem.test_samples), 1))
+'''
+
+
+def test_adding_a_comparator_is_one_card_and_one_adapter(clone: Path) -> None:
+    (clone / "half.py").write_text(ADAPTER)
+    (clone / "config/models/half.yaml").write_text(
+        "name: half\ntitle: Half\nsummary: Half of the mean.\nversion: 1\nrole: classical\nadapter: half:Half\n"
+        "provides: [perturbation_prediction, response_prediction]\ndeterministic: true\n"
+    )
+    done = snakemake(clone, "-n", "all", PYTHONPATH=str(clone))
+    assert done.returncode == 0, output(done)
+    assert "predictions/norman/half/seed0.npz" in done.stdout
+    assert "predictions/deepcdr/half/seed0.npz" in done.stdout
+    assert "predictions/grn/half" not in done.stdout
+    code = (
+        "from pathlib import Path; from sclong.cards import ModelCard, load_card; "
+        "from sclong.tasks.run import load_adapter as build; "
+        "print(type(build(load_card(Path('config/models/half.yaml'), ModelCard))).__name__)"
+    )
+    built = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=clone,
+        capture_output=True,
+        text=True,
+        env={**os.environ, "PYTHONPATH": str(clone)},
+    )
+    assert built.stdout.strip() == "Half", built.stderr
+
+
+def test_adding_a_task_is_one_card_and_one_module(clone: Path, root: Path) -> None:
+    shutil.copytree(root / "sclong", clone / "sclong", ignore=shutil.ignore_patterns("__pycache__"))
+    task = (clone / "sclong/tasks/drug_response.py").read_text().replace('name = "drug_response"', 'name = "toxicity"')
+    (clone / "sclong/tasks/toxicity.py").write_text(task)
+    card = (clone / "config/benchmarks/deepcdr.yaml").read_text()
+    (clone / "config/benchmarks/liver.yaml").write_text(
+        card.replace("name: deepcdr", "name: liver")
+        .replace("task: drug_response", "task: toxicity")
+        .replace("dataset: ", "dataset: liver_")
+    )
+    done = snakemake(clone, "-n", "all", PYTHONPATH=str(clone))
+    assert done.returncode == 0, output(done)
+    assert "score_liver" in done.stdout
+
+
+def test_a_comment_costs_no_rerun_and_a_change_does(clone: Path, root: Path) -> None:
+    """A job that ran once is run again when the meaning of its code changes, not when a comment does."""
+    shutil.copytree(root / "sclong", clone / "sclong", ignore=shutil.ignore_patterns("__pycache__"))
+    target = ["results/world/genes.csv"]
+    env = {"PYTHONPATH": str(clone)}
+    done = snakemake(clone, *target, **env)
+    assert done.returncode == 0, output(done)
+    again = snakemake(clone, "-n", *target, **env)
+    assert "Nothing to be done" in output(again)
+    module = next(
+        p for p in [clone / "sclong/data/synthetic.py", clone / "sclong/data/synthetic/__init__.py"] if p.exists()
+    )
+    text = module.read_text()
+    module.write_text(text + "\n# a comment\n")
+    time.sleep(0.1)
+    assert "Nothing to be done" in output(snakemake(clone, "-n", *target, **env))
+    module.write_text(text + "\nANOTHER_MEANING = 1\n")
+    assert "Params have changed" in output(snakemake(clone, "-n", *target, **env)).replace("\n", " ")
