@@ -44,6 +44,9 @@ class PretrainConfig(Strict):
 
     steps: int = Field(ge=0, description="optimiser steps")
     batch_size: int = Field(ge=1, description="cells per optimiser step")
+    micro_batch_size: int | None = Field(
+        default=None, ge=1, description="cells per forward and backward pass; null: all of a step at once"
+    )
     learning_rate: float = Field(gt=0, description="peak learning rate of Adam")
     minimum_learning_rate: float = Field(default=1e-6, ge=0)
     warmup_steps: int = Field(default=20, ge=0, description="optimiser steps of linear warm-up")

@@ -62,6 +62,10 @@ class Plan:
         """Return a path below the results folder."""
         return "/".join([self.config.results_dir, *parts])
 
+    def fetched(self, *parts: str) -> str:
+        """Return a path below the folder of fetched files."""
+        return "/".join([self.config.data_dir, *parts])
+
     def path(self, address: str) -> str:
         """Return the file that an address stands for.
 
@@ -77,10 +81,10 @@ class Plan:
             )
         return {
             "world": self.result("world", rest),
-            "source": f"{self.config.data_dir}/sources/{rest}",
+            "source": self.fetched("sources", rest),
             "resource": f"resources/{rest}",
             "file": rest,
-            "census": f"{self.config.data_dir}/census/{rest}.h5ad",
+            "census": self.fetched("census", f"{rest}.h5ad"),
         }[kind]
 
     def paths(self, value: str | list[str]) -> str | list[str]:

@@ -6,6 +6,7 @@ scLong paper's evaluation uses.
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -116,9 +117,11 @@ def ranked_genes(values: sparse.csr_matrix, condition: pd.Categorical) -> tuple[
     import scanpy
 
     cells = anndata.AnnData(values, obs=pd.DataFrame({"condition": condition}, index=map(str, range(values.shape[0]))))
-    scanpy.tl.rank_genes_groups(
-        cells, "condition", reference=CONTROL, method="t-test", rankby_abs=True, n_genes=cells.n_vars, use_raw=False
-    )
+    with warnings.catch_warnings():  # scanpy builds its table column by column, and complains of it once per condition
+        warnings.simplefilter("ignore", pd.errors.PerformanceWarning)
+        scanpy.tl.rank_genes_groups(
+            cells, "condition", reference=CONTROL, method="t-test", rankby_abs=True, n_genes=cells.n_vars, use_raw=False
+        )
     found = cells.uns["rank_genes_groups"]
     names = [c for c in condition.categories if c != CONTROL]
     order = np.empty((len(names), cells.n_vars), dtype=np.int64)
@@ -204,7 +207,7 @@ def prepare_perturbations(path: Path, chosen: PrepareOptions, out: Path) -> dict
         conditions, np.asarray(adata.var_names, dtype=str), symbols, mean_conditions, mean[control],
         perturbed, np.array([id_of.get(g, g) for g in perturbed], dtype=str),
     ).write(out)  # fmt: skip
-    unmeasured = [g for g in perturbed if g not in id_of]
+    unmeasured = [g for g in perturbed.tolist() if g not in id_of]
     _write_controls(adata[(adata.obs["sample"] == CONTROL).to_numpy()], unmeasured, chosen, out / "expression.h5ad")
     return {
         "cells": adata.n_obs,

@@ -48,7 +48,9 @@ class Embedder(ABC):
     """A model that embeds cells, genes or both. Built with the `options` of its card as keyword arguments."""
 
     @abstractmethod
-    def embed(self, adata: anndata.AnnData, *, checkpoint: Path | None, seed: int, batch_size: int) -> Embedding:
+    def embed(
+        self, adata: anndata.AnnData, *, checkpoint: Path | None, seed: int, batch_size: int, device: str = "cpu"
+    ) -> Embedding:
         """Embed `adata`, whose ``uns["value_kind"]`` says counts, log1p_cp10k or nonnegative.
 
         Parameters
@@ -61,4 +63,6 @@ class Embedder(ABC):
             For embedders that draw random numbers.
         batch_size
             Cells per forward pass.
+        device
+            "cpu" or "cuda"; a device that is not there is an error, never replaced by another.
         """

@@ -30,7 +30,9 @@ class Pca(Embedder):
     def __init__(self, n_components: int = 50, highly_variable_genes: int | None = None) -> None:
         self.n_components, self.highly_variable_genes = n_components, highly_variable_genes
 
-    def embed(self, adata: anndata.AnnData, *, checkpoint: Path | None, seed: int, batch_size: int) -> Embedding:
+    def embed(
+        self, adata: anndata.AnnData, *, checkpoint: Path | None, seed: int, batch_size: int, device: str = "cpu"
+    ) -> Embedding:
         """Embed `adata`; `seed` starts the solver, `checkpoint` and `batch_size` are not used (see the base class).
 
         Raises

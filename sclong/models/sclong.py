@@ -19,16 +19,14 @@ class ScLong(Embedder):
     ----------
     pooling
         How gene vectors become a cell's: "nonzero_mean" (over detected genes) or "mean" (over all).
-    device
-        "cpu" or "cuda".
     """
 
-    def __init__(
-        self, pooling: Literal["nonzero_mean", "mean"] = "nonzero_mean", device: Literal["cpu", "cuda"] = "cpu"
-    ) -> None:
-        self.pooling, self.device = pooling, device
+    def __init__(self, pooling: Literal["nonzero_mean", "mean"] = "nonzero_mean") -> None:
+        self.pooling = pooling
 
-    def embed(self, adata: anndata.AnnData, *, checkpoint: Path | None, seed: int, batch_size: int) -> Embedding:
+    def embed(
+        self, adata: anndata.AnnData, *, checkpoint: Path | None, seed: int, batch_size: int, device: str = "cpu"
+    ) -> Embedding:
         """Embed `adata` with the checkpoint; `seed` changes nothing (see the base class).
 
         Raises
@@ -43,5 +41,5 @@ class ScLong(Embedder):
 
         if checkpoint is None:
             raise CheckpointError("no checkpoint was given", "a checkpoint folder", "name one in the model's card")
-        loaded = load_checkpoint(checkpoint, device=self.device)
+        loaded = load_checkpoint(checkpoint, device=device)
         return embed_adata(adata, loaded, batch_size=batch_size, pooling=self.pooling)

@@ -1,8 +1,8 @@
 """Gene regulatory networks: rank transcription factor -> target pairs, judged by a known network.
 
 The data set follows BEELINE (Pratapa et al. 2020): genes detected in enough cells; every transcription factor of the
-network among them, and the most variable other genes ("TFs+1000"); the network restricted to these genes. Judged are all
-pairs of its regulators with its genes (regulators and targets), without self pairs; genes without any edge are not.
+network among them, and the most variable other genes ("TFs+1000"); the network restricted to these genes. Judged are
+all pairs of its regulators with its genes (regulators and targets), without self pairs; genes without any edge are not.
 
 Files of a data set: ``expression.h5ad`` (some cells, all genes: what embedding models see), ``network_expression.npz``
 and ``genes.tsv`` (all cells, the judged genes: what predictors see), ``edges.tsv`` (the truth).

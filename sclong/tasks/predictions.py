@@ -24,23 +24,19 @@ def write_predictions(path: str | Path, predictions: Predictions) -> None:
     InputDataError
         When the arrays do not belong together.
     """
-    arrays = {
-        "fold": np.asarray(predictions.fold, dtype=str),
-        "sample": np.asarray(predictions.sample, dtype=str),
-        "values": np.asarray(predictions.values, dtype=np.float32),
-        "outputs": np.asarray(predictions.outputs, dtype=str),
-    }
-    if arrays["values"].shape != (len(arrays["sample"]), len(arrays["outputs"])) or len(arrays["fold"]) != len(
-        arrays["sample"]
-    ):
+    fold, sample, outputs = (
+        np.asarray(a, dtype=str) for a in (predictions.fold, predictions.sample, predictions.outputs)
+    )
+    values = np.asarray(predictions.values, dtype=np.float32)
+    if values.shape != (len(sample), len(outputs)) or len(fold) != len(sample):
         raise InputDataError(
-            f"predictions with {len(arrays['fold'])} folds, {len(arrays['sample'])} samples, "
-            f"{len(arrays['outputs'])} outputs and values of shape {arrays['values'].shape}",
+            f"predictions with {len(fold)} folds, {len(sample)} samples, {len(outputs)} outputs and values of shape "
+            f"{values.shape}",
             "values of shape (samples, outputs) and one fold per sample",
             "correct the model's adapter",
         )
     with atomic_path(path) as tmp, tmp.open("wb") as handle:
-        np.savez_compressed(handle, **arrays)
+        np.savez_compressed(handle, fold=fold, sample=sample, values=values, outputs=outputs)
 
 
 def read_predictions(path: str | Path) -> Predictions:

@@ -132,7 +132,9 @@ def read_split(path: Path) -> pd.DataFrame:
     return read_tsv(path, SPLIT_COLUMNS, dtype=str, na_values=[])
 
 
-def embed_dataset(card: ModelCard, dataset: Path, checkpoint: Path | None, out: Path, *, batch_size: int) -> None:
+def embed_dataset(
+    card: ModelCard, dataset: Path, checkpoint: Path | None, out: Path, *, batch_size: int, device: str
+) -> None:
     """Embed a data set's cells and genes with a model, once for every benchmark that uses them."""
     import anndata
 
@@ -143,7 +145,7 @@ def embed_dataset(card: ModelCard, dataset: Path, checkpoint: Path | None, out: 
             "an Embedder for models that provide embeddings", "correct the card's adapter or what it provides",
         )  # fmt: skip
     adata = anndata.read_h5ad(dataset / "expression.h5ad")
-    embedding = adapter.embed(adata, checkpoint=checkpoint, seed=0, batch_size=batch_size)
+    embedding = adapter.embed(adata, checkpoint=checkpoint, seed=0, batch_size=batch_size, device=device)
     write_features(out, card.name, embedding, adata)
 
 

@@ -76,8 +76,6 @@ def pretrain(
     config: PretrainConfig,
     work_dir: str | Path,
     export_dir: str | Path,
-    *,
-    micro_batch_size: int | None = None,
 ) -> None:
     """Pretrain a model and write its checkpoint folder.
 
@@ -95,9 +93,6 @@ def pretrain(
         Folder of this training.
     export_dir
         Checkpoint folder to write at the end.
-    micro_batch_size
-        Cells per forward and backward pass; gradients are summed over a step's passes. None: all cells of a step at
-        once. Changes results by rounding only (with the stabilizer "global" also by what a pass holds).
 
     Raises
     ------
@@ -134,11 +129,11 @@ def pretrain(
         f"{sum(p.numel() for p in model.parameters()):,}", len(cells.order.rows), len(cells.validation),
         len(cells.donors), f"goes on at step {first}" if first > 1 else "begins",
     )  # fmt: skip
-    passes = micro_batch_size or config.batch_size
+    cells_per_pass = config.micro_batch_size or config.batch_size
     try:
         if first == 1:
-            log.write(step=0, cells=0, **evaluate(model, cells, config, passes))
-        train(model, optimizer, cells, config, passes, work_dir, log, first)
+            log.write(step=0, cells=0, **evaluate(model, cells, config, cells_per_pass))
+        train(model, optimizer, cells, config, cells_per_pass, work_dir, log, first)
     finally:
         log.close()
     save_checkpoint(
@@ -161,7 +156,7 @@ def train(
     optimizer: torch.optim.Optimizer,
     cells: PretrainingCells,
     config: PretrainConfig,
-    passes: int,
+    cells_per_pass: int,
     work_dir: Path,
     log: TrainingLog,
     first: int,
@@ -176,13 +171,13 @@ def train(
         )
         set_learning_rate(optimizer, rate)
         values_BN = cells.values(cells.order.cells(step))
-        loss, loss_replaced, loss_kept = training_step(model, optimizer, values_BN, config, step, passes)
+        loss, loss_replaced, loss_kept = training_step(model, optimizer, values_BN, config, step, cells_per_pass)
         line: dict[str, Any] = {
             "step": step, "loss": loss, "loss_replaced": loss_replaced, "loss_kept": loss_kept, "lr": rate,
             "cells": step * config.batch_size,
         }  # fmt: skip
         if step % config.validate_every == 0 or step == config.steps:
-            line |= evaluate(model, cells, config, passes)
+            line |= evaluate(model, cells, config, cells_per_pass)
             LOGGER.info("step %d: loss on held-out donors %.4f", step, line["held_out_loss"])
         log.write(**line)
         if step % config.checkpoint_every == 0 or step == config.steps:
@@ -199,7 +194,7 @@ def training_step(
     values_BN: torch.Tensor,
     config: PretrainConfig,
     step: int,
-    passes: int,
+    cells_per_pass: int,
 ) -> tuple[float, float | None, float | None]:
     """Do one optimiser step; return the loss over all chosen entries, the hidden ones, the visible ones.
 
@@ -215,7 +210,7 @@ def training_step(
     masked = mask_values(values_BN, config.seed, step, config.mask_fraction, config.replace_fraction)
     n_chosen = max(int(masked[2].sum()), 1)
     errors = ReconstructionError()
-    for parts in zip(*(t.split(passes) for t in masked), strict=True):
+    for parts in zip(*(t.split(cells_per_pass) for t in masked), strict=True):
         error_BN, chosen_BN, replaced_BN = squared_errors(model, *parts)
         (error_BN.sum() / n_chosen).backward()
         errors.add(error_BN.detach(), chosen_BN, replaced_BN)
@@ -247,7 +242,9 @@ def squared_errors(
 
 
 @torch.inference_mode()
-def evaluate(model: DualEncoder, cells: PretrainingCells, config: PretrainConfig, passes: int) -> dict[str, float]:
+def evaluate(
+    model: DualEncoder, cells: PretrainingCells, config: PretrainConfig, cells_per_pass: int
+) -> dict[str, float | None]:
     """Return the loss on held-out donors: always the same cells and the same mask, random features as they are.
 
     Returns
@@ -261,7 +258,7 @@ def evaluate(model: DualEncoder, cells: PretrainingCells, config: PretrainConfig
         values_BN = cells.values(cells.validation[start : start + config.batch_size])
         seed = derive_seed("validation", config.seed)
         masked = mask_values(values_BN, seed, number, config.mask_fraction, config.replace_fraction)
-        for parts in zip(*(t.split(passes) for t in masked), strict=True):
+        for parts in zip(*(t.split(cells_per_pass) for t in masked), strict=True):
             errors.add(*squared_errors(model, *parts))
     loss, loss_replaced, _ = errors.means()
     return {"held_out_loss": loss, "held_out_loss_replaced": loss_replaced}

@@ -91,9 +91,7 @@ def restore_optimizer(
     optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
 
 
-def save_state(
-    work_dir: Path, step: int, model: torch.nn.Module, optimizer: torch.optim.Optimizer, keep: int
-) -> Path:
+def save_state(work_dir: Path, step: int, model: torch.nn.Module, optimizer: torch.optim.Optimizer, keep: int) -> Path:
     """Write the checkpoint of a step and remove all but the newest `keep`."""
     folder = work_dir / f"step_{step:08d}"
     with atomic_dir(folder) as tmp:

@@ -44,8 +44,8 @@ def uninterrupted(corpus: tuple, tmp_path_factory: pytest.TempPathFactory) -> Pa
     return folder
 
 
-def run(corpus: tuple, folder: Path, config=CONFIG, **options) -> None:
-    pretrain(*corpus, ARCH, config, folder / "work", folder / "export", **options)
+def run(corpus: tuple, folder: Path, config=CONFIG) -> None:
+    pretrain(*corpus, ARCH, config, folder / "work", folder / "export")
 
 
 def log_of(folder: Path) -> list[dict]:
@@ -56,10 +56,10 @@ def kill_after(monkeypatch: pytest.MonkeyPatch, step: int) -> None:
     """Raise when the optimiser step after `step` is about to be made."""
     whole = loop.training_step
 
-    def stops(model, optimizer, values_BN, config, number, passes):  # noqa: ANN001, ANN202
+    def stops(model, optimizer, values_BN, config, number, cells_per_pass):
         if number > step:
             raise Killed
-        return whole(model, optimizer, values_BN, config, number, passes)
+        return whole(model, optimizer, values_BN, config, number, cells_per_pass)
 
     monkeypatch.setattr(loop, "training_step", stops)
 
@@ -98,9 +98,7 @@ def test_log_has_every_step_and_held_out_loss_where_asked(uninterrupted: Path) -
     assert all({"loss", "loss_replaced", "loss_kept", "lr", "cells"} <= line.keys() for line in lines[1:])
     assert lines[12]["cells"] == 12 * 16
     assert lines[12]["lr"] == pytest.approx(CONFIG.minimum_learning_rate)
-    assert (uninterrupted / "export/training.jsonl").read_text() == (
-        uninterrupted / "work/training.jsonl"
-    ).read_text()
+    assert (uninterrupted / "export/training.jsonl").read_text() == (uninterrupted / "work/training.jsonl").read_text()
     assert [p.name for p in checkpoints(uninterrupted / "work")] == ["step_00000008", "step_00000012"]
     assert not list(uninterrupted.rglob("*.p[kt]*"))
 
@@ -134,10 +132,46 @@ def test_loss_falls_on_held_out_donors(corpus: tuple, tmp_path: Path) -> None:
 
 
 def test_passes_change_nothing_but_rounding(corpus: tuple, uninterrupted: Path, tmp_path: Path) -> None:
-    run(corpus, tmp_path, micro_batch_size=5)
+    run(corpus, tmp_path, CONFIG.model_copy(update={"micro_batch_size": 5}))
     for a, b in zip(log_of(uninterrupted), log_of(tmp_path), strict=True):
         assert a.keys() == b.keys()
         assert a == pytest.approx(b, rel=1e-3)
+
+
+def test_random_features_are_drawn_anew_every_so_many_steps(
+    corpus: tuple, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from sclong.nn.dual_encoder import DualEncoder
+
+    draws, steps, draw = [], [], DualEncoder.redraw_features
+    step_of = loop.training_step
+    monkeypatch.setattr(loop, "training_step", lambda *a: (steps.append(a[4]), step_of(*a))[1])
+
+    def counted(self, generator):
+        draws.append((len(steps) + 1, generator.initial_seed()))
+        draw(self, generator)
+
+    monkeypatch.setattr(DualEncoder, "redraw_features", counted)
+    run(corpus, tmp_path)
+    assert [step for step, _ in draws] == [6, 11]
+    assert draws[0][1] != draws[1][1]
+    run(corpus, tmp_path / "never", CONFIG.model_copy(update={"redraw_every": 0}))
+    assert len(draws) == 2
+
+
+def test_gradient_is_clipped(corpus: tuple) -> None:
+    from sclong.data.dataset import PretrainingCells
+    from sclong.knowledge.similarity import GoGraph
+    from sclong.nn.dual_encoder import DualEncoder
+    from sclong.train.optim import make_optimizer
+
+    store, vocabulary, graph = corpus
+    model = DualEncoder(ARCH, len(vocabulary), GoGraph.read(graph))
+    cells = PretrainingCells(store, batch_size=16, held_out_fraction=0.2, validation_cells=15, seed=0)
+    config = CONFIG.model_copy(update={"gradient_clip": 1e-3})
+    loop.training_step(model, make_optimizer(model), cells.values(cells.order.cells(1)), config, 1, 16)
+    norm = torch.linalg.vector_norm(torch.stack([p.grad.norm() for p in model.parameters() if p.grad is not None]))
+    assert float(norm) == pytest.approx(1e-3, rel=1e-3)
 
 
 def test_no_steps_export_the_initial_model(corpus: tuple, tmp_path: Path) -> None:
@@ -170,7 +204,7 @@ def test_killed_and_resumed_is_the_uninterrupted_run(
 
 
 def test_process_that_dies_while_it_saves_is_resumed(corpus: tuple, uninterrupted: Path, tmp_path: Path) -> None:
-    store, vocabulary, graph = corpus
+    store, _, graph = corpus
     script = f"""
 import os, sys
 sys.path[:0] = {[*sys.path]!r}
@@ -276,15 +310,15 @@ def test_loss_that_is_no_number_names_the_step_and_keeps_the_checkpoint(
 ) -> None:
     whole = loop.squared_errors
 
-    def breaks(model, *masked):  # noqa: ANN001, ANN202
+    def breaks(model, *masked):
         error, chosen, replaced = whole(model, *masked)
         return (error * float("nan") if breaks.step >= 6 else error), chosen, replaced
 
     step_of = loop.training_step
 
-    def counted(model, optimizer, values_BN, config, step, passes):  # noqa: ANN001, ANN202
+    def counted(model, optimizer, values_BN, config, step, cells_per_pass):
         breaks.step = step
-        return step_of(model, optimizer, values_BN, config, step, passes)
+        return step_of(model, optimizer, values_BN, config, step, cells_per_pass)
 
     breaks.step = 0
     monkeypatch.setattr(loop, "squared_errors", breaks)

@@ -15,7 +15,7 @@ rule simulate:
         mem_mb=grows(2000),
         runtime=grows(10),
     params:
-        folder=plan.result("world"),
+        folder=lambda wildcards, output: Path(output[0]).parent,
         code=plan.code("sclong.data.synthetic"),
     message:
         "Simulating a world with planted answers"

@@ -5,7 +5,7 @@ localrules:
 
 rule fetch:
     output:
-        plan.config.data_dir + "/sources/{source}/{file}",
+        plan.fetched("sources", "{source}", "{file}"),
     log:
         log_of("fetch", "{source}", "{file}"),
     benchmark:
@@ -27,7 +27,7 @@ rule fetch:
 
 rule census:
     output:
-        plan.config.data_dir + "/census/{tissue}.h5ad",
+        plan.fetched("census", "{tissue}.h5ad"),
     log:
         log_of("census", "{tissue}"),
     benchmark:

@@ -175,7 +175,7 @@ def barcodes(prefixes: np.ndarray, generator: np.random.Generator) -> list[str]:
     return [f"{p}_{''.join(row)}-1" for p, row in zip(prefixes, letters, strict=True)]
 
 
-def counts_adata(counts: sp.csr_matrix, obs: pd.DataFrame, names: Sequence[str]) -> ad.AnnData:
+def counts_adata(counts: sp.csr_matrix, obs: pd.DataFrame, names: Sequence[str] | np.ndarray) -> ad.AnnData:
     """Return counts with cells and gene names as AnnData (X csr float32)."""
     return ad.AnnData(counts.astype(np.float32), obs=obs.copy(), var=pd.DataFrame(index=pd.Index(names, dtype=str)))
 

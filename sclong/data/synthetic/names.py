@@ -52,7 +52,7 @@ def name_genes(module: np.ndarray, is_tf: np.ndarray, generator: np.random.Gener
 
     chromosome = np.sort(generator.integers(1, 24, n_genes))
     start = np.sort(generator.integers(100_000, 1_000_000_000, n_genes))
-    number = np.arange(1, n_genes + 1)
+    number = range(1, n_genes + 1)
     return pd.DataFrame(
         {
             "gene_id": [f"ENSG09{i:09d}" for i in number],
