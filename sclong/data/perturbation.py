@@ -17,7 +17,7 @@ from pydantic import Field
 from scipy import sparse
 
 from sclong.cards import Strict
-from sclong.data.normalize import check_counts, log1p_cp10k
+from sclong.data.normalize import check_counts, check_nonnegative, log1p_cp10k
 from sclong.errors import InputDataError, listing, nearest
 from sclong.io.h5ad import read_expression
 from sclong.io.tables import read_tsv, write_tsv
@@ -222,9 +222,7 @@ def prepare_perturbations(path: Path, chosen: PrepareOptions, out: Path) -> dict
 
 def _read(path: Path, chosen: PrepareOptions) -> anndata.AnnData:
     """Read the cells that are kept; obs gets the column ``label``."""
-    import anndata
-
-    adata = read_expression(path) if chosen.value_kind == "counts" else anndata.read_h5ad(path)
+    adata = read_expression(path, layer=None if chosen.value_kind == "counts" else "X")
     for column, where in ((chosen.condition_column, adata.obs), *((c, adata.obs) for c in chosen.keep),
                           *([(chosen.symbol_column, adata.var)] if chosen.symbol_column else [])):  # fmt: skip
         if column not in where.columns:
@@ -238,7 +236,6 @@ def _read(path: Path, chosen: PrepareOptions) -> anndata.AnnData:
     for column, value in chosen.keep.items():
         kept &= (adata.obs[column].astype(str) == value).to_numpy()
     adata = adata[kept].copy()
-    adata.X = sparse.csr_matrix(adata.X, dtype=np.float32)
     adata.obs["label"] = adata.obs[chosen.condition_column].astype(str)
     return adata
 
@@ -263,9 +260,10 @@ def _check_conditions(obs: pd.DataFrame, path: Path, chosen: PrepareOptions) -> 
 def _log_values(adata: anndata.AnnData, path: Path, chosen: PrepareOptions) -> sparse.csr_matrix:
     """Return log1p(CP10k) of the cells."""
     if chosen.value_kind == "log1p_cp10k":
+        check_nonnegative(adata.X, str(path))
         return adata.X
     check_counts(adata.X, str(path))
-    return sparse.csr_matrix(log1p_cp10k(adata.X), dtype=np.float32)
+    return log1p_cp10k(adata.X)
 
 
 def _group_means(values: sparse.csr_matrix, codes: np.ndarray, groups: int) -> np.ndarray:

@@ -13,7 +13,9 @@ from pydantic import Field
 from scipy.stats import rankdata
 
 from sclong.cards import Strict
+from sclong.data.normalize import check_nonnegative
 from sclong.errors import InputDataError, listing, nearest
+from sclong.io.h5ad import read_expression
 from sclong.io.tables import read_tsv, write_tsv
 
 PARTS = ("train", "validation", "test")
@@ -95,9 +97,7 @@ def middle_replicates(values: np.ndarray, group: Sequence[Any]) -> np.ndarray:
 
 def read_h5ad_signatures(path: Path) -> Signatures:
     """Read signatures from AnnData: obs pert_id, cell_id, dose_um; X z-scores; SMILES come from elsewhere."""
-    import anndata
-
-    adata = anndata.read_h5ad(path)
+    adata = read_expression(path, layer="X")
     for column in ("pert_id", "cell_id", "dose_um"):
         if column not in adata.obs:
             like = nearest(column, map(str, adata.obs.columns))
@@ -106,7 +106,6 @@ def read_h5ad_signatures(path: Path) -> Signatures:
                 "obs columns pert_id, cell_id and dose_um",
                 f"rename {like[0]!r} to {column!r}" if like else f"add obs[{column!r}]",
             )
-    values = adata.X if isinstance(adata.X, np.ndarray) else adata.X.toarray()
     samples = pd.DataFrame(
         {
             "sample": adata.obs_names.astype(str),
@@ -116,7 +115,7 @@ def read_h5ad_signatures(path: Path) -> Signatures:
             "published_part": "",
         }
     )
-    return Signatures(samples, np.asarray(adata.var_names, dtype=str), values.astype(np.float32))
+    return Signatures(samples, np.asarray(adata.var_names, dtype=str), adata.X.toarray())
 
 
 def read_deepce_signatures(paths: Sequence[Path]) -> Signatures:
@@ -154,6 +153,22 @@ def read_deepce_signatures(paths: Sequence[Path]) -> Signatures:
     return Signatures(samples, genes.astype(str), values[rows])
 
 
+def to_symbols(ids: Sequence[str], annotation: Path) -> list[str]:
+    """Replace gene ids (versions are ignored) by symbols; unknown ids and repeated symbols keep their id."""
+    table = read_tsv(
+        annotation, ("gene_id", "gene_name"), sep="," if ".csv" in Path(annotation).name else "\t", dtype=str
+    )
+    symbol = dict(zip(table["gene_id"].str.split(".").str[0], table["gene_name"], strict=True))
+    taken: set[str] = set()
+    names = []
+    for gene in ids:
+        name = symbol.get(gene.split(".")[0], gene)
+        name = gene if name in taken or not isinstance(name, str) else name
+        taken.add(name)
+        names.append(name)
+    return names
+
+
 def prepare_signatures(inputs: Mapping[str, Any], chosen: PrepareOptions, out: Path) -> dict[str, Any]:
     """Read signatures and compounds, write the data set's folder.
 
@@ -161,7 +176,8 @@ def prepare_signatures(inputs: Mapping[str, Any], chosen: PrepareOptions, out: P
     ----------
     inputs
         ``signatures`` (one AnnData file, or DeepCE's three tables), ``drugs`` (pert_id and SMILES), ``expression``
-        (AnnData: untreated expression of cell lines, non-negative, copied to expression.h5ad).
+        (AnnData: untreated expression of cell lines, non-negative, becomes expression.h5ad) and, where its genes are
+        named by id, ``annotation`` (columns gene_id, gene_name: gives the symbols that signatures use).
     chosen
         Options.
     out
@@ -177,8 +193,6 @@ def prepare_signatures(inputs: Mapping[str, Any], chosen: PrepareOptions, out: P
     InputDataError
         Missing columns, no structure for any compound, values that are not finite or negative expression.
     """
-    import anndata
-
     if chosen.format == "h5ad":
         found = read_h5ad_signatures(inputs["signatures"])
     else:
@@ -202,14 +216,17 @@ def prepare_signatures(inputs: Mapping[str, Any], chosen: PrepareOptions, out: P
     samples = found.samples.assign(smiles=smiles)[kept].reset_index(drop=True)
     Signatures(samples, found.genes, found.values[kept]).write(out)
 
-    lines = anndata.read_h5ad(inputs["expression"])
-    lowest = float(lines.X.min())
-    if not lowest >= 0:
+    lines = read_expression(inputs["expression"], layer="X")
+    if "annotation" in inputs:
+        lines.var_names = to_symbols(lines.var_names, inputs["annotation"])
+    if not np.isin(found.genes, lines.var_names).any():
         raise InputDataError(
-            f"{inputs['expression']}: the smallest value is {lowest:g}",
-            "untreated expression of cell lines, non-negative (log scale)",
-            "give expression, not z-scores: negative values would be read as masked genes",
+            f"{inputs['expression']}: its genes ({listing(lines.var_names, 3)}) have nothing in common with those of "
+            f"the signatures ({listing(found.genes, 3)})",
+            "the same gene symbols in both",
+            "rename its genes, or name a table of gene_id and gene_name as the card's input 'annotation'",
         )
+    check_nonnegative(lines.X, str(inputs["expression"]))
     lines.uns["value_kind"] = "nonnegative"
     lines.write_h5ad(out / "expression.h5ad", compression="gzip")
     return {

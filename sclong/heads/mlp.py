@@ -126,11 +126,12 @@ def fit_predict_mlp(
     if loss == "mse":
         scale_y = Standardiser(y_train, common_scale=True)
         y_train_NT, y_validation_NT = scale_y.forward(y_train), scale_y.forward(y_validation)
-        criterion, bias_T = nn.functional.mse_loss, torch.zeros(y_train.shape[1])
+        criterion: nn.Module = nn.MSELoss()
+        bias_T = torch.zeros(y_train.shape[1])
     else:
         y_train_NT, y_validation_NT = (torch.from_numpy(y.astype(np.float32)) for y in (y_train, y_validation))
         rate_T = y_train_NT.mean(0).clamp(1e-4, 1 - 1e-4)
-        criterion, bias_T = nn.functional.binary_cross_entropy_with_logits, torch.logit(rate_T)
+        criterion, bias_T = nn.BCEWithLogitsLoss(), torch.logit(rate_T)
 
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(derive_seed("mlp", seed))  # weights, batches and dropout, in this order

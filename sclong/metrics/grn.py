@@ -1,7 +1,7 @@
 """Scores of an inferred gene regulatory network against known directed edges.
 
 All metrics look at *candidate* pairs only: every regulator (row) with every gene (column) except itself. Scores are
-as they are, higher is more likely; a method whose sign means activation or repression hands in absolute values itself.
+used as they are, higher is more likely; a method whose sign means activation or repression hands in absolute values.
 Tied scores count by expectation: any order of the genes in a file gives the same number.
 """
 

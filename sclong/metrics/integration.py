@@ -5,6 +5,7 @@ The definitions follow scib (Luecken et al. 2022, Nature Methods 19:41) where th
 **What an embedding without content scores.** A constant embedding has no batch structure at all, so `batch_asw` is 1,
 its maximum. That is what the definition says, and why it is never read alone: the same embedding has `celltype_asw` 0.5
 and `nmi` 0. All its cells are neighbours, so `graph_connectivity` is 1, and its `ilisi` is that of the whole data set.
+Random numbers score likewise; with few cell types their `graph_connectivity` is high too.
 
 **What perfect biology scores.** An embedding that holds the cell type and nothing else has every biology score and
 `batch_asw` at 1. Its `ilisi` is the mixing of batches *within the cell types*: 1 only where every type has equally many

@@ -17,7 +17,7 @@ from pydantic import Field
 from sclong.cards import Strict
 from sclong.data.perturbation import PrepareOptions, Profiles, prepare_perturbations
 from sclong.errors import InputDataError
-from sclong.heads.mlp import fit_predict_mlp
+from sclong.heads.gene_effects import fit_predict_gene_effects
 from sclong.io.tables import read_tsv
 from sclong.metrics.regression import mse, pearson_delta
 from sclong.tasks.base import SPLIT_COLUMNS, Features, Predictions, Problem, Task
@@ -138,12 +138,14 @@ class GeneticPerturbation(Task):
             )  # fmt: skip
 
     def solve(self, problem: Problem, features: Features, seed: int) -> np.ndarray:
-        """Predict the change from control with a small network on :func:`condition_features`."""
-        x = condition_features(problem, features)
+        """Predict the change from control with :func:`sclong.heads.gene_effects.fit_predict_gene_effects`.
+
+        The head has a closed form: `seed` changes nothing.
+        """
+        vectors_PD, perturbed_CP = perturbed_vectors(problem, features)
         control = problem.context["control_mean"]
-        train, validation, test = (problem.rows(part) for part in ("train", "validation", "test"))
-        y = problem.targets - control
-        delta = fit_predict_mlp(x[train], y[train], x[validation], y[validation], x[test], seed, batch_size=16)
+        parts = (problem.rows(part) for part in ("train", "validation", "test"))
+        delta = fit_predict_gene_effects(vectors_PD, perturbed_CP, problem.targets - control, *parts)
         return (delta + control).astype(np.float32)
 
     def score(self, dataset: Path, split: pd.DataFrame, predictions: Predictions) -> pd.DataFrame:
@@ -180,27 +182,27 @@ class GeneticPerturbation(Task):
         )
 
 
-def condition_features(problem: Problem, features: Features) -> np.ndarray:
-    """Describe conditions by the vectors of their perturbed genes.
+def perturbed_vectors(problem: Problem, features: Features) -> tuple[np.ndarray, np.ndarray]:
+    """Look up the vectors of the perturbed genes.
 
     Returns
     -------
-    (samples, 2 d + 1) float64
-        Sum of the gene vectors, their product (zeros for a single gene), and how many genes there are. Gene vectors
-        are standardised over the data set's genes first; a gene that the model does not know has the mean vector, so
-        about zeros.
+    vectors : (P, d) float64
+        One row per perturbed gene, in alphabetical order, standardised over the genes of the data set dimension by
+        dimension. A gene that the model does not know has the mean vector of the perturbed genes that it does know.
+    perturbed : (samples, P) float64
+        1 where a condition perturbs the gene.
     """
     assert features.gene_embedding is not None
-    vectors = features.gene_embedding.astype(np.float64)
-    vectors = (vectors - vectors.mean(axis=0)) / (vectors.std(axis=0) + 1e-8)
+    table = features.gene_embedding.astype(np.float64)
+    table = (table - table.mean(axis=0)) / (table.std(axis=0) + 1e-8)
     row = {name: i for i, name in enumerate(features.genes)}
-    ids = problem.context["perturbed_ids"]
-    described = []
-    for genes in problem.samples["genes"]:
-        own = vectors[[row[ids[g]] for g in genes.split("|")]]
-        product = own.prod(axis=0) if len(own) > 1 else np.zeros(own.shape[1])
-        described.append(np.concatenate([own.sum(axis=0), product, [len(own)]]))
-    return np.array(described)
+    pairs = [genes.split("|") for genes in problem.samples["genes"]]
+    genes = sorted({g for pair in pairs for g in pair})
+    rows = np.array([row[problem.context["perturbed_ids"][g]] for g in genes])
+    vectors, known = table[rows], np.asarray(features.gene_mapped)[rows]
+    vectors[~known] = vectors[known].mean(axis=0) if known.any() else 0.0
+    return vectors, np.array([[float(g in pair) for g in genes] for pair in pairs])
 
 
 TASK = GeneticPerturbation()

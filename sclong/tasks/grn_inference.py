@@ -210,7 +210,7 @@ def _judged_edges(
         "genes_selected": len(selected),
         "edges_in_file": len(network),
         "edges_dropped": first.dropped | {"not_selected": edges.dropped["unknown_genes"]},
-        "network_genes_not_measured": first.missing_genes,
+        "network_genes_not_detected": first.missing_genes,
     }
 
 

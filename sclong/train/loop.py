@@ -144,9 +144,10 @@ def pretrain(
         go_graph_path,
         training_log=log.path,
         card={
-            "pretraining": config.model_dump(),
+            "trained": "masked reconstruction of expressed values",
             "training_cells": len(cells.order.rows),
-            "held_out_donors": sorted(cells.donors),
+            "held_out_donors": ", ".join(sorted(cells.donors)),
+            **config.model_dump(exclude=NO_EFFECT),
         },
     )
 

@@ -117,8 +117,8 @@ def test_ilisi_equals_brute_force():
 
 def test_graph_connectivity_equals_brute_force():
     celltype, _ = balanced()
-    embedding = np.random.default_rng(7).standard_normal((len(celltype), 2)) + one_hot(celltype)[:, :2]
-    near = naive_neighbours(embedding, 4)
+    embedding = np.random.default_rng(7).standard_normal((len(celltype), 4)) + 1.5 * one_hot(celltype)[:, :4]
+    near = naive_neighbours(embedding, 6)
     shares = []
     for name in np.unique(celltype):
         left, largest = set(np.flatnonzero(celltype == name)), 0
@@ -134,7 +134,7 @@ def test_graph_connectivity_equals_brute_force():
             largest = max(largest, len(reached))
         shares.append(largest / size)
     assert 0.2 < np.mean(shares) < 0.95
-    assert m.graph_connectivity(embedding, celltype, k=4) == pytest.approx(np.mean(shares))
+    assert m.graph_connectivity(embedding, celltype, k=6) == pytest.approx(np.mean(shares))
 
 
 def test_order_of_cells_changes_nothing_even_with_repeated_points():

@@ -108,8 +108,23 @@ def test_compounds_without_structure_are_dropped_and_named(tmp_path: Path) -> No
 
 def test_z_scores_are_no_expression(tmp_path: Path) -> None:
     inputs = write_inputs(tmp_path)
-    with pytest.raises(InputDataError, match="non-negative"):
+    with pytest.raises(InputDataError, match="negative values"):
         TASK.prepare({**inputs, "expression": inputs["signatures"]}, {}, tmp_path)
+
+
+def test_ids_become_symbols(tmp_path: Path) -> None:
+    inputs = write_inputs(tmp_path)
+    lines = anndata.read_h5ad(inputs["expression"])
+    lines.var_names = [f"ENSG{i}.3" for i in range(80)]
+    lines.write_h5ad(inputs["expression"])
+    with pytest.raises(InputDataError, match="nothing in common"):
+        TASK.prepare(inputs, {}, tmp_path)
+    table = pd.DataFrame({"gene_id": [f"ENSG{i}" for i in range(79)], "gene_name": [*GENES[:78], "L0"]})
+    table.to_csv(tmp_path / "genes.csv", index=False)
+    facts = TASK.prepare({**inputs, "annotation": tmp_path / "genes.csv"}, {}, tmp_path)
+    assert facts["genes_with_expression"] == 78
+    names = anndata.read_h5ad(tmp_path / "expression.h5ad").var_names
+    assert list(names[76:]) == ["L76", "L77", "ENSG78.3", "ENSG79.3"]  # a symbol twice; no symbol
 
 
 def test_middle_replicate_is_kept() -> None:
@@ -120,7 +135,7 @@ def test_middle_replicate_is_kept() -> None:
 
 def test_published_files_are_filtered_and_keep_their_parts(tmp_path: Path) -> None:
     inputs = write_inputs(tmp_path)
-    header = ["sig_id", "pert_id", "pert_type", "cell_id", "pert_idose", "DDR1", "PAX8"]
+    header = ["sig_id", "pert_id", "pert_type", "cell_id", "pert_idose", "L7", "PAX8"]
     good = ["LJP001_A375_24H:X", "BRD-00", "trt_cp", PUBLISHED_CELLS[0], "10.0 um", 1.0, 2.0]
     rows = [
         good,

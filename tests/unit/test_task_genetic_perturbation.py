@@ -11,13 +11,14 @@ import pandas as pd
 import pytest
 from scipy import sparse, stats
 
+from sclong.cards import BenchmarkCard, load_card
 from sclong.data.perturbation import Profiles
 from sclong.errors import CardError, InputDataError
 from sclong.models.controls import Constant, TrainMean, Truth
 from sclong.models.perturbation import Additive, LinearLatent
 from sclong.seeding import rng
 from sclong.tasks.base import Features, Predictions, Problem
-from sclong.tasks.genetic_perturbation import SCENARIOS, TASK, condition_features, simulation_split
+from sclong.tasks.genetic_perturbation import SCENARIOS, TASK, perturbed_vectors, simulation_split
 
 GENES = [f"G{i}" for i in range(60)]
 PERTURBED = [*GENES[:15], "UNMEASURED"]
@@ -160,6 +161,20 @@ def test_wrong_options_say_what_to_do(tmp_path: Path, options: dict, error: type
         TASK.prepare({"expression": screen(tmp_path / "raw.h5ad")}, {**OPTIONS, **options}, tmp_path)
 
 
+def test_log_values_are_not_taken_for_counts_nor_z_scores_for_expression(tmp_path: Path) -> None:
+    raw = screen(tmp_path / "raw.h5ad")
+    with pytest.raises(InputDataError, match="log-normalised"):
+        TASK.prepare({"expression": raw}, {**OPTIONS, "value_kind": "counts"}, tmp_path)
+    adata = anndata.read_h5ad(raw)
+    adata.X = adata.X.toarray() - 9
+    adata.write_h5ad(raw)
+    with pytest.raises(InputDataError, match="negative values"):
+        TASK.prepare({"expression": raw}, OPTIONS, tmp_path)
+    raw.write_bytes(raw.read_bytes()[:5000])
+    with pytest.raises(InputDataError, match=r"raw\.h5ad"):
+        TASK.prepare({"expression": raw}, OPTIONS, tmp_path)
+
+
 # -------------------------------------------------------------------------------------------------- split
 
 
@@ -262,7 +277,7 @@ def test_additive_is_exact_on_additive_data(dataset: Path, split: pd.DataFrame) 
     known = [i for i, s in enumerate(problem.test_samples) if set(s.split("+")) <= singles]
     (open_problem,) = TASK.problems(dataset, split, sees_truth=True)
     truth = open_problem.targets[problem.rows("test")]
-    assert len(known) >= 3
+    assert len(known) >= 2
     assert np.abs(values[known] - truth[known]).mean() < 0.05  # cell noise only
     assert np.abs(values - truth).mean() > 5 * np.abs(values[known] - truth[known]).mean()
     assert scores.loc["seen_2_of_2", "pearson_delta_all"] > scores.loc["seen_0_of_1", "pearson_delta_all"]
@@ -295,21 +310,26 @@ def test_linear_latent_recovers_a_bilinear_world() -> None:
     np.testing.assert_allclose(values[9], y.T[:30].mean(0), atol=1e-4)
 
 
-def features_of(vectors: dict[str, np.ndarray]) -> Features:
+def features_of(vectors: dict[str, np.ndarray], unknown: str = "") -> Features:
     genes = [*GENES, "UNMEASURED"]
     draw = rng("other genes")
     table = np.array([vectors[g] if g in vectors else draw.normal(size=4) for g in genes], dtype=np.float32)
-    return Features("m", np.array([]), None, np.array(genes), table, np.ones(len(genes), dtype=bool))
+    return Features("m", np.array([]), None, np.array(genes), table, np.array(genes) != unknown)
 
 
-def test_condition_features(dataset: Path, split: pd.DataFrame) -> None:
+def test_perturbed_vectors(dataset: Path, split: pd.DataFrame) -> None:
     (problem,) = TASK.problems(dataset, split)
-    features = features_of(hidden_factors())
-    x = condition_features(problem, features)
-    row = {s: i for i, s in enumerate(problem.samples.index)}
-    np.testing.assert_allclose(x[row["G0+G4"], :4], x[row["G0"], :4] + x[row["G4"], :4])
-    np.testing.assert_allclose(x[row["G0+G4"], 4:8], x[row["G0"], :4] * x[row["G4"], :4])
-    assert x[row["G0"], 4:].tolist() == [0, 0, 0, 0, 1] and x[row["G0+G4"], 8] == 2
+    features = features_of(hidden_factors(), unknown="G3")
+    vectors, perturbed = perturbed_vectors(problem, features)
+    genes = sorted(PERTURBED)
+    assert vectors.shape == (16, 4) and perturbed.shape == (len(problem.samples), 16)
+    row = list(problem.samples.index).index("G0+G4")
+    assert [genes[i] for i in np.flatnonzero(perturbed[row])] == ["G0", "G4"]
+    known = [i for i, g in enumerate(genes) if g != "G3"]
+    np.testing.assert_allclose(vectors[genes.index("G3")], vectors[known].mean(0))
+    first = np.array([hidden_factors()[g] for g in genes])[known]
+    slope = np.linalg.lstsq(np.c_[first, np.ones(15)], vectors[known], rcond=None)
+    assert slope[1].max() < 1e-6  # the vectors, up to scale and shift
 
 
 def test_head_profits_from_informative_vectors_only(dataset: Path, split: pd.DataFrame) -> None:
@@ -317,8 +337,23 @@ def test_head_profits_from_informative_vectors_only(dataset: Path, split: pd.Dat
     draw = rng("useless")
     informed = TASK.solve(problem, features_of(hidden_factors()), 0)
     useless = TASK.solve(problem, features_of({g: draw.normal(size=4) for g in PERTURBED}), 0)
-    np.testing.assert_array_equal(informed, TASK.solve(problem, features_of(hidden_factors()), 0))
-    good, bad = (scored(dataset, split, v, problem)["mse_all"] for v in (informed, useless))
-    floor = scored(dataset, split, TrainMean().predict(problem, 0), problem)["mse_all"]
-    assert good.mean() < 0.6 * bad.mean()
-    assert (good < floor).all()
+    good, bad, floor = (
+        scored(dataset, split, v, problem)["mse_all"] for v in (informed, useless, TrainMean().predict(problem, 0))
+    )
+    for unseen in ("seen_0_of_1", "seen_0_of_2", "seen_1_of_2"):  # genes that only their vectors tell of
+        assert good[unseen] < 0.5 * bad[unseen] and good[unseen] < 0.5 * floor[unseen]
+    assert bad["seen_2_of_2"] < 0.5 * floor["seen_2_of_2"]  # genes seen in training are remembered
+
+
+@pytest.mark.mirror
+def test_public_slice_of_the_screen(mirror: Path, root: Path, tmp_path: Path) -> None:
+    spec = load_card(root / "config" / "benchmarks" / "norman.yaml", BenchmarkCard).alternatives("small")[0]
+    raw = mirror / "norman_perturbench_devel" / "devel.h5ad"
+    facts = TASK.prepare({"expression": raw}, spec.options, tmp_path)
+    assert (facts["cells"], facts["genes"], facts["singles"], facts["conditions"]) == (3375, 250, 18, 33)
+    assert "TMSB4X" not in facts["perturbed_genes_not_measured"] and len(facts["perturbed_genes_not_measured"]) == 30
+    split = TASK.split(tmp_path, spec.split, spec.split_options, 1)
+    (problem,) = TASK.problems(tmp_path, split)
+    additive, mean = (scored(tmp_path, split, m.predict(problem, 0), problem) for m in (Additive(), TrainMean()))
+    metric = "pearson_delta_top20_de_non_dropout"
+    assert additive.loc["seen_2_of_2", metric] > 0.8 > mean.loc["seen_2_of_2", metric]

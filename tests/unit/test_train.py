@@ -11,8 +11,9 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from safetensors.torch import load_file
-from toy_training import ARCH, CONFIG, toy_corpus, toy_vocabulary
+from toy_training import ARCH, CONFIG, toy_corpus, toy_graph, toy_vocabulary
 
+from sclong.checkpoint.folder import initialise
 from sclong.errors import CheckpointError, DeviceError, VocabularyMismatchError
 from sclong.runlog import LOGGER
 from sclong.train import loop
@@ -177,7 +178,9 @@ def test_gradient_is_clipped(corpus: tuple) -> None:
 def test_no_steps_export_the_initial_model(corpus: tuple, tmp_path: Path) -> None:
     run(corpus, tmp_path, CONFIG.model_copy(update={"steps": 0}))
     assert [line["step"] for line in log_of(tmp_path)] == [0]
-    assert (tmp_path / "export/model.safetensors").is_file()
+    initialise(tmp_path / "random", ARCH, corpus[1], corpus[2], CONFIG.seed)
+    one, other = (load_file(tmp_path / f / "model.safetensors") for f in ("export", "random"))
+    assert all(torch.equal(one[k], other[k]) for k in one)
 
 
 def test_global_random_state_does_not_matter(corpus: tuple, uninterrupted: Path, tmp_path: Path) -> None:
@@ -277,12 +280,8 @@ def test_another_training_in_the_folder_is_refused(
 
 
 def test_another_graph_is_refused(corpus: tuple, uninterrupted: Path, tmp_path: Path) -> None:
-    from sclong.knowledge.similarity import GoGraph
-
-    store, vocabulary, path = corpus
-    graph = GoGraph.read(path)
-    other = GoGraph(graph.indptr, graph.indices, graph.weights * 0.5)
-    other.write(tmp_path / "other.npz", {"vocabulary_hash": vocabulary.hash, "n_genes": len(vocabulary)})
+    store, vocabulary, _ = corpus
+    toy_graph(vocabulary, weight=0.25).write(tmp_path / "other.npz")
     with pytest.raises(CheckpointError, match="go_graph"):
         run((store, vocabulary, tmp_path / "other.npz"), uninterrupted)
 

@@ -42,6 +42,18 @@ def toy_counts(n_cells: int, seed: int = 0, n_genes: int = N_GENES) -> np.ndarra
     return random.poisson(level * np.where(high, 3.0, 0.5)).astype(np.float32)
 
 
+def toy_graph(vocabulary: Vocabulary, weight: float = 0.5) -> GoGraph:
+    """Each gene has a self loop and an edge from the gene two further on; PAD has none."""
+    n_genes = len(vocabulary)
+    genes = np.arange(n_genes)
+    return GoGraph(
+        np.minimum(np.arange(n_genes + 2), n_genes) * 2,
+        np.sort(np.stack([genes, (genes + 2) % n_genes], 1), axis=1).ravel(),
+        np.tile(np.array([1.0, weight], dtype=np.float32), n_genes),
+        {"vocabulary_hash": vocabulary.hash, "n_genes": n_genes},
+    )
+
+
 def toy_corpus(folder: Path, n_genes: int = N_GENES) -> tuple[ShardStore, Vocabulary, Path]:
     """Shards of six donors in two sources, the vocabulary, and the path of a GO graph."""
     vocabulary = toy_vocabulary(n_genes)
@@ -53,11 +65,5 @@ def toy_corpus(folder: Path, n_genes: int = N_GENES) -> tuple[ShardStore, Vocabu
         obs = obs.assign(tissue="", assay="", cell_type="")
         writer.append(sparse.csr_matrix(toy_counts(n, source, n_genes)), obs)
     writer.close()
-    genes = np.arange(n_genes)
-    graph = GoGraph(
-        np.arange(n_genes + 1) * 2,
-        np.stack([genes, (genes + 2) % n_genes], 1).ravel(),
-        np.tile(np.array([1.0, 0.5], dtype=np.float32), n_genes),
-    )
-    graph.write(folder / "go_graph.npz", {"vocabulary_hash": vocabulary.hash, "n_genes": n_genes})
+    toy_graph(vocabulary).write(folder / "go_graph.npz")
     return ShardStore(folder / "shards"), vocabulary, folder / "go_graph.npz"

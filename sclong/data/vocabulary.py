@@ -1,0 +1,234 @@
+"""The gene vocabulary: which genes, in which order. Its hash travels with everything that depends on it."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from sclong.errors import InputDataError, VocabularyMismatchError, listing
+from sclong.io.files import sha256_file, write_text
+from sclong.io.tables import read_tsv
+
+COLUMNS = ("index", "ensembl_id", "symbol", "biotype", "aliases", "entrez_id")
+PRIMARY_CONTIGS = {f"chr{c}" for c in [*range(1, 23), "X", "Y", "M", "MT"]} | {
+    str(c) for c in [*range(1, 23), "X", "Y", "M", "MT"]
+}
+
+
+@dataclass(frozen=True)
+class Vocabulary:
+    """Genes in the order of the model.
+
+    Attributes
+    ----------
+    table
+        Columns index, ensembl_id (no version), symbol, biotype, aliases (joined by "|"), entrez_id; all but index str.
+    metadata
+        Where it comes from.
+    """
+
+    table: pd.DataFrame
+    metadata: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def ensembl_ids(self) -> list[str]:
+        """Ensembl ids in order."""
+        return self.table["ensembl_id"].tolist()
+
+    def __len__(self) -> int:
+        return len(self.table)
+
+    @cached_property
+    def hash(self) -> str:
+        """First 16 hexadecimal digits of the SHA-256 of the ids in order."""
+        return hashlib.sha256("\n".join(self.ensembl_ids).encode()).hexdigest()[:16]
+
+    def write(self, path: str | Path) -> None:
+        """Write as tab-separated table below ``# key: value`` lines, atomically."""
+        head = {**self.metadata, "genes": len(self), "hash": self.hash}
+        lines = "".join(f"# {key}: {value}\n" for key, value in head.items())
+        write_text(path, lines + self.table[list(COLUMNS)].to_csv(sep="\t", index=False, lineterminator="\n"))
+
+    @classmethod
+    def read(cls, path: str | Path) -> Vocabulary:
+        """Read a vocabulary and check its hash.
+
+        Raises
+        ------
+        InputDataError
+            Missing file or columns, duplicated ids.
+        VocabularyMismatchError
+            The ids are not those whose hash the file carries: it was edited.
+        """
+        path = Path(path)
+        if not path.is_file():
+            raise InputDataError(f"{path}: no such file", "a vocabulary.tsv", "make it: rule vocabulary")
+        metadata = {}
+        with path.open(encoding="utf-8") as file:
+            for line in file:
+                if not line.startswith("# "):
+                    break
+                key, _, value = line[2:].rstrip("\n").partition(": ")
+                metadata[key] = value
+        table = read_tsv(path, COLUMNS, comment="#", dtype=str).fillna("")
+        table["index"] = table["index"].astype(int)
+        out = cls(table, metadata)
+        twice = table["ensembl_id"][table["ensembl_id"].duplicated()]
+        if len(twice):
+            raise InputDataError(f"{path}: {listing(twice)} stand twice", "each gene once", "make the vocabulary again")
+        if metadata.get("hash", out.hash) != out.hash:
+            raise VocabularyMismatchError(
+                f"{path}: its {len(table)} genes have hash {out.hash}",
+                f"hash {metadata['hash']}, which the file carries",
+                "the file was edited: restore it, or build a new vocabulary and everything that depends on it",
+            )
+        return out
+
+
+def require_same_vocabulary(hash_a: str | None, what_a: str, hash_b: str | None, what_b: str) -> None:
+    """Check that two things were made with one vocabulary.
+
+    Raises
+    ------
+    VocabularyMismatchError
+        When they were not.
+    """
+    if hash_a != hash_b:
+        raise VocabularyMismatchError(
+            f"{what_a} was made with vocabulary {hash_a}, {what_b} with vocabulary {hash_b}",
+            "one vocabulary", "make both from one configuration",
+        )  # fmt: skip
+
+
+def read_annotation(path: str | Path) -> pd.DataFrame:
+    """Read a gene annotation table, one row per gene: ensembl_id (no version), symbol, biotype, chromosome.
+
+    Genes on alternate haplotypes whose symbol also stands on the primary assembly are left out; of several rows of one
+    id (a gene in both pseudoautosomal regions) the first is kept.
+
+    Raises
+    ------
+    InputDataError
+        When a column is missing or there is no gene.
+    """
+    sep = "\t" if ".tsv" in Path(path).name else ","
+    table = read_tsv(path, ["gene_id", "gene_name", "biotype", "chromosome"], sep=sep, dtype=str).fillna("")
+    out = pd.DataFrame(
+        {
+            "ensembl_id": table["gene_id"].str.strip().str.replace(r"\.\d+(_PAR_Y)?$", "", regex=True),
+            "symbol": table["gene_name"].str.strip(),
+            "biotype": table["biotype"],
+            "primary": table["chromosome"].isin(PRIMARY_CONTIGS),
+        }
+    )
+    out = out.drop_duplicates("ensembl_id")
+    named = out.loc[out["primary"] & (out["symbol"] != ""), "symbol"]
+    out = out[out["primary"] | ~out["symbol"].isin(set(named))]
+    if out.empty:
+        raise InputDataError(f"{path}: no gene", "a gene annotation table", "fetch it again")
+    return out.reset_index(drop=True)
+
+
+def read_symbols(path: str | Path) -> pd.DataFrame:
+    """Read the HGNC table: ensembl_id, symbol, previous, alias (tuples), entrez_id; approved entries only."""
+    names = {
+        "Ensembl gene ID": "ensembl_id", "Approved symbol": "symbol", "Previous symbols": "previous",
+        "Alias symbols": "alias", "NCBI Gene ID(supplied by NCBI)": "entrez_id", "Status": "status",
+    }  # fmt: skip
+    table = read_tsv(path, list(names), dtype=str).fillna("").rename(columns=names)
+    table = table[(table["status"] == "Approved") & (table["ensembl_id"] != "")].drop_duplicates("ensembl_id")
+    for column in ("previous", "alias"):
+        table[column] = [tuple(s.strip() for s in text.split(",") if s.strip()) for text in table[column]]
+    return table[["ensembl_id", "symbol", "previous", "alias", "entrez_id"]].reset_index(drop=True)
+
+
+def gene_table(annotation: str | Path, symbols: str | Path | None) -> pd.DataFrame:
+    """Return every annotated gene with its names: ensembl_id, symbol, biotype, primary, aliases, entrez_id."""
+    genes = read_annotation(annotation)
+    genes["aliases"], genes["entrez_id"] = "", ""
+    if symbols is None:
+        return genes
+    hgnc = read_symbols(symbols).set_index("ensembl_id")
+    known = genes["ensembl_id"].isin(hgnc.index)
+    rows = hgnc.reindex(genes.loc[known, "ensembl_id"])
+    own = genes.loc[known, "symbol"].to_numpy()
+    genes.loc[known, "entrez_id"] = rows["entrez_id"].to_numpy()
+    genes.loc[known, "aliases"] = [
+        "|".join(dict.fromkeys(n for n in (approved, *previous, *alias) if n != symbol))
+        for symbol, approved, previous, alias in zip(own, rows["symbol"], rows["previous"], rows["alias"], strict=True)
+    ]
+    return genes
+
+
+def build_vocabulary(
+    annotation: str | Path,
+    symbols: str | Path | None,
+    detection: pd.DataFrame | None,
+    size: int | None,
+    genes: str | Path | None = None,
+) -> Vocabulary:
+    """Choose the genes of the model.
+
+    All protein-coding genes on the primary assembly, by id; then non-coding genes by the number of corpus data sets that
+    detect them, then by cells, ties by id, up to `size`. Without `size`: every annotated gene, in file order.
+
+    Parameters
+    ----------
+    annotation
+        Gene annotation table (GENCODE or Ensembl release): gene_id, gene_name, biotype, chromosome.
+    symbols
+        HGNC table, for previous and alias symbols and Entrez ids.
+    detection
+        Columns ensembl_id, datasets, cells: how often the corpus detects each gene.
+    size
+        Number of genes.
+    genes
+        A list of Ensembl ids, one per line, to take as they are, in order.
+
+    Raises
+    ------
+    InputDataError
+        Fewer genes than `size`, or a list with duplicates.
+    """
+    table = gene_table(annotation, symbols)
+    metadata: dict[str, Any] = {"annotation": Path(annotation).name, "annotation_sha256": sha256_file(annotation)}
+    if genes is not None:
+        ids = [line.strip() for line in Path(genes).read_text().splitlines() if line.strip()]
+        twice = [i for i, n in zip(*np.unique(ids, return_counts=True), strict=True) if n > 1]
+        if twice:
+            raise InputDataError(f"{genes}: {listing(twice)} stand twice", "each gene once", "remove the duplicates")
+        table = table.set_index("ensembl_id").reindex(ids).fillna("").reset_index()
+        metadata["rule"] = f"list {Path(genes).name}, in its order"
+    elif size is not None:
+        table = _ranked(table, detection, size)
+        metadata["rule"] = "protein-coding, then non-coding by data sets and cells that detect them"
+    else:
+        metadata["rule"] = "every annotated gene"
+    counts = table["biotype"].value_counts()
+    metadata["biotypes"] = ", ".join(f"{name} {n}" for name, n in counts.head(6).items())
+    table = table.reset_index(drop=True)
+    table.insert(0, "index", np.arange(len(table)))
+    return Vocabulary(table[list(COLUMNS)], metadata)
+
+
+def _ranked(table: pd.DataFrame, detection: pd.DataFrame | None, size: int) -> pd.DataFrame:
+    coding = table[(table["biotype"] == "protein_coding") & table["primary"]].sort_values("ensembl_id")
+    if len(coding) >= size:
+        return coding.head(size)
+    others = table[(table["biotype"] != "protein_coding")].copy()
+    seen = pd.DataFrame(columns=["ensembl_id", "datasets", "cells"]) if detection is None else detection
+    others = others.merge(seen, on="ensembl_id", how="left").fillna({"datasets": 0, "cells": 0})
+    others = others.sort_values(["datasets", "cells", "ensembl_id"], ascending=[False, False, True])
+    if len(coding) + len(others) < size:
+        raise InputDataError(
+            f"the annotation has {len(coding)} protein-coding and {len(others)} other genes",
+            f"at least {size} genes (vocabulary.size)", "lower vocabulary.size or use a fuller annotation",
+        )  # fmt: skip
+    return pd.concat([coding, others.head(size - len(coding))])

@@ -1,0 +1,168 @@
+"""Files over http(s) that survive cut connections: what came is kept in a ``.part`` file and resumed."""
+
+from __future__ import annotations
+
+import fcntl
+import http.client
+import os
+import re
+import ssl
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO
+
+from sclong import __version__
+from sclong.runlog import LOGGER, Progress
+
+CHUNK_BYTES = 1 << 20
+LONGEST_WAIT_S = 60.0
+TRANSIENT_STATUS = frozenset({408, 429, 500, 502, 503, 504})
+
+
+class AddressError(Exception):
+    """An address cannot give the file; another one may."""
+
+
+class WrongBytesError(Exception):
+    """What came is not the file: it must be discarded."""
+
+
+class _TransientError(Exception):
+    """A request failed in a way that another one may mend; `wait_s` is what the server asked for."""
+
+    def __init__(self, reason: str, wait_s: float = 0.0) -> None:
+        super().__init__(reason)
+        self.wait_s = wait_s
+
+
+@dataclass(frozen=True)
+class Patience:
+    """How long a server is borne with (see :func:`sclong.io.fetch.fetch`)."""
+
+    retries: int
+    timeout_s: float
+    backoff_s: float
+
+
+@contextmanager
+def part_file(destination: Path) -> Iterator[tuple[Path, IO[bytes]]]:
+    """Open ``DESTINATION.part`` for appending, for this process alone; it is removed when it stays empty."""
+    path = destination.with_name(destination.name + ".part")
+    while True:
+        part = open(path, "ab", buffering=0)  # noqa: SIM115 - closed below, or given out
+        with suppress(OSError):  # some network file systems have no locks
+            try:
+                fcntl.flock(part, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                LOGGER.info("%s: another process is fetching it; waiting", destination)
+                fcntl.flock(part, fcntl.LOCK_EX)
+        if path.exists() and os.path.samestat(os.fstat(part.fileno()), path.stat()):
+            break
+        part.close()  # the other process has moved it into place meanwhile
+    with part:
+        try:
+            yield path, part
+        finally:
+            if path.exists() and not path.stat().st_size:
+                path.unlink()
+
+
+def _size(part: IO[bytes]) -> int:
+    return os.fstat(part.fileno()).st_size
+
+
+def complete(url: str, part: IO[bytes], size: int, patience: Patience, *, label: str) -> None:
+    """Ask `url` until `part` has all bytes; after a cut connection, only for those that it lacks.
+
+    Parameters
+    ----------
+    url
+        http(s) address.
+    part
+        File from :func:`part_file`; what it has is taken for the beginning of the answer.
+    size
+        Bytes of the whole file.
+    patience
+        After more than `retries` requests in a row that failed transiently and brought nothing new, no more are sent.
+    label
+        Name of the file in the log.
+
+    Raises
+    ------
+    AddressError
+        The address cannot give the file. What it gave stays in `part`.
+    WrongBytesError
+        More bytes than `size`, or an answer that does not continue what `part` has.
+    """
+    failures, most = 0, _size(part)
+    while _size(part) < size:
+        try:
+            _request(url, part, size, patience.timeout_s, label)
+            if _size(part) < size:
+                raise _TransientError(f"connection ended after {_size(part)} of {size} bytes")
+        except _TransientError as error:
+            failures = 0 if _size(part) > most else failures + 1
+            most = max(most, _size(part))
+            if failures > patience.retries:
+                raise AddressError(f"{error} ({failures} requests without progress)") from None
+            wait_s = min(max(patience.backoff_s * 2 ** max(failures - 1, 0), error.wait_s), LONGEST_WAIT_S)
+            LOGGER.info("%s: %s: %s; again in %.3g s", label, url, error, wait_s)
+            time.sleep(wait_s)
+    if _size(part) > size:
+        raise WrongBytesError(f"found more than the expected {size} bytes")
+
+
+def _request(url: str, part: IO[bytes], size: int, timeout_s: float, label: str) -> None:
+    """Send one request for what `part` lacks, and append what comes."""
+    offset = _size(part)
+    # gzip-encoded answers would be other bytes than the file's, and could not be resumed
+    headers = {"User-Agent": f"sclong/{__version__}", "Accept-Encoding": "identity"}
+    if offset:
+        headers["Range"] = f"bytes={offset}-"
+    try:
+        with urllib.request.urlopen(urllib.request.Request(url, headers=headers), timeout=timeout_s) as response:
+            if offset and response.status == 206:
+                span = response.headers.get("Content-Range", "")
+                if not re.match(rf"bytes {offset}-", span):
+                    raise WrongBytesError(f"asked for bytes from {offset} on, the server sent {span!r}")
+            elif offset:  # the server sends the whole file
+                part.truncate(0)
+                offset = 0
+            _append(response, part, size, offset, label)
+    except urllib.error.HTTPError as error:
+        if error.code == 416 and offset:
+            raise WrongBytesError(f"HTTP 416: the server's file is not longer than {offset} bytes") from None
+        if error.code in TRANSIENT_STATUS:
+            asked = error.headers.get("Retry-After", "")
+            raise _TransientError(f"HTTP {error.code} {error.reason}", float(asked) if asked.isdigit() else 0) from None
+        raise AddressError(f"HTTP {error.code} {error.reason}") from None
+    except urllib.error.URLError as error:
+        raise _explain(error.reason) from None
+    except (http.client.HTTPException, ConnectionError, TimeoutError, ssl.SSLError) as error:
+        raise _explain(error) from None
+
+
+def _append(response: http.client.HTTPResponse, part: IO[bytes], size: int, offset: int, label: str) -> None:
+    progress = Progress(f"{label}{f' from byte {offset} on' if offset else ''}", size - offset, "bytes")
+    while chunk := response.read1(CHUNK_BYTES):
+        view = memoryview(chunk)
+        while view:  # the file is unbuffered: a disk that fills up takes a part of it
+            view = view[part.write(view) :]
+        if _size(part) > size:
+            raise WrongBytesError(f"found more than the expected {size} bytes")
+        progress.update(len(chunk))
+
+
+def _explain(reason: object) -> _TransientError | AddressError:
+    """Tell a failure that another request may mend from one that it cannot."""
+    text = f"{type(reason).__name__}: {reason}" if isinstance(reason, Exception) else str(reason)
+    transient = (TimeoutError, ConnectionResetError, ConnectionAbortedError, BrokenPipeError, ssl.SSLError,
+                 http.client.IncompleteRead, http.client.BadStatusLine)  # fmt: skip
+    if isinstance(reason, transient) and not isinstance(reason, ssl.SSLCertVerificationError):
+        return _TransientError(text)
+    return AddressError(text)

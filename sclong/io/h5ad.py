@@ -1,0 +1,195 @@
+"""Read expression matrices: h5ad, 10x h5, tables; raw counts are looked for where they usually are."""
+
+from __future__ import annotations
+
+import io
+import tarfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+import pandas as pd
+from scipy import sparse
+
+from sclong.errors import InputDataError, listing, nearest
+
+if TYPE_CHECKING:
+    import anndata
+
+Format = Literal["h5ad", "10x_h5", "csv"]
+
+
+def read_expression(
+    path: str | Path,
+    format: Format = "h5ad",
+    *,
+    member: str | None = None,
+    transpose: bool = False,
+    layer: str | None = None,
+    gene_column: str | None = None,
+) -> anndata.AnnData:
+    """Read a matrix of expression values.
+
+    Parameters
+    ----------
+    path
+        File.
+    format
+        "h5ad" (AnnData), "10x_h5" (Cell Ranger), or "csv" (a table, comma or tab separated, plain or gzipped, names in
+        the first row and column).
+    member
+        Name of the table inside a tar archive.
+    transpose
+        For tables with genes in rows.
+    layer
+        Where the values are: "X", "raw", or a layer; default: the first of X, raw, layers that holds integers, else X.
+    gene_column
+        Column of ``var`` that holds the gene names; default: Ensembl ids where a known column has them, else var_names.
+
+    Returns
+    -------
+    AnnData
+        X (cells, genes) CSR float32; ``uns["counts_from"]`` says where the values came from.
+
+    Raises
+    ------
+    InputDataError
+        Missing, truncated or foreign file; a layer or column that is not there (with the nearest name).
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise InputDataError(f"{path}: no such file", "an expression file", "check the path")
+    try:
+        if format == "h5ad":
+            adata = _read_h5ad(path, layer)
+        elif format == "10x_h5":
+            adata = _read_10x(path)
+        else:
+            adata = _read_table(path, member, transpose)
+    except InputDataError:
+        raise
+    except (OSError, KeyError, ValueError, EOFError, tarfile.TarError, UnicodeDecodeError) as error:
+        raise InputDataError(
+            f"{path}: cannot be read as {format}: {type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}",
+            f"a whole {format} file ({path.stat().st_size:,} bytes found)",
+            "the file is truncated, damaged or of another format: fetch it again, or name its format",
+        ) from error
+    if adata.n_obs == 0 or adata.n_vars == 0:
+        raise InputDataError(
+            f"{path}: {adata.n_obs} cells, {adata.n_vars} genes", "a matrix with content", "check the file"
+        )
+    adata.var_names = pd.Index(_gene_names(adata, gene_column, path), dtype=str)
+    return adata
+
+
+def _is_integer(values: Any) -> bool:
+    data = values.data if sparse.issparse(values) else np.asarray(values).ravel()
+    data = data[:200_000]
+    return bool(len(data)) and bool(np.all(data == np.rint(data))) and bool(np.nanmax(data) > 1)
+
+
+def _read_h5ad(path: Path, layer: str | None) -> anndata.AnnData:
+    import anndata
+
+    with path.open("rb") as file:
+        if file.read(8) != b"\x89HDF\r\n\x1a\n":
+            raise InputDataError(f"{path}: not an HDF5 file", "an h5ad file", "check the file, or name its format")
+    full = anndata.read_h5ad(path)
+    places: dict[str, Any] = {"X": full.X, "raw": full.raw.X if full.raw is not None else None, **full.layers}
+    places = {name: values for name, values in places.items() if values is not None}
+    if layer is None:
+        layer = next((name for name, values in places.items() if _is_integer(values)), "X")
+    if layer not in places:
+        like = nearest(layer, places)
+        raise InputDataError(
+            f"{path}: no {layer!r}; there is {listing(places)}", "the place of the raw counts",
+            f"write layer: {like[0] if like else next(iter(places))}",
+        )  # fmt: skip
+    var = full.raw.var if layer == "raw" else full.var
+    out = anndata.AnnData(_csr(places[layer]), obs=full.obs, var=var)
+    out.uns["counts_from"] = layer
+    return out
+
+
+def _csr(values: Any) -> sparse.csr_matrix:
+    return sparse.csr_matrix(values, dtype=np.float32)
+
+
+def _read_10x(path: Path) -> anndata.AnnData:
+    import anndata
+    import h5py
+
+    with h5py.File(path, "r") as file:
+        group = file["matrix"]
+        shape = group["shape"][:]
+        matrix = sparse.csc_matrix((group["data"][:], group["indices"][:], group["indptr"][:]), shape=tuple(shape))
+        features = group["features"]
+        var = pd.DataFrame(
+            {"gene_ids": features["id"].asstr()[:], "gene_symbols": features["name"].asstr()[:]},
+            index=features["id"].asstr()[:],
+        )
+        kinds = features["feature_type"].asstr()[:] if "feature_type" in features else None
+        obs = pd.DataFrame(index=group["barcodes"].asstr()[:])
+    adata = anndata.AnnData(_csr(matrix.T), obs=obs, var=var)
+    if kinds is not None:
+        adata = adata[:, kinds == "Gene Expression"].copy()
+    adata.uns["counts_from"] = "matrix"
+    return adata
+
+
+def _read_table(path: Path, member: str | None, transpose: bool) -> anndata.AnnData:
+    import anndata
+
+    source: Any = path
+    name = member or path.name
+    if member is not None:
+        with tarfile.open(path) as archive:
+            names = archive.getnames()
+            if member not in names:
+                like = nearest(member, names)
+                raise InputDataError(
+                    f"{path}: no member {member!r}", f"one of {listing(names)}",
+                    f"write member: {like[0] if like else names[0]}",
+                )  # fmt: skip
+            extracted = archive.extractfile(member)
+            assert extracted is not None
+            source = io.BytesIO(extracted.read())
+    separator = "," if ".csv" in name else "\t"
+    compression = "gzip" if name.endswith(".gz") else None
+    table = pd.read_csv(source, sep=separator, index_col=0, compression=compression)
+    if transpose:
+        table = table.T
+    text = table.select_dtypes(exclude="number").columns
+    if len(text):
+        raise InputDataError(
+            f"{path}: columns {listing(text)} hold text", "numbers only, but for the first row and column",
+            "remove those columns" + ("" if transpose else ", or set transpose: true for genes in rows"),
+        )  # fmt: skip
+    adata = anndata.AnnData(
+        _csr(table.to_numpy(dtype=np.float32)),
+        obs=pd.DataFrame(index=table.index.astype(str)),
+        var=pd.DataFrame(index=table.columns.astype(str)),
+    )
+    adata.uns["counts_from"] = "table"
+    return adata
+
+
+def _gene_names(adata: anndata.AnnData, column: str | None, path: Path) -> list[str]:
+    """Return the gene names of a data set: the named column, else Ensembl ids if there are any, else var_names."""
+    if column is not None:
+        if column not in adata.var:
+            like = nearest(column, map(str, adata.var.columns))
+            raise InputDataError(
+                f"{path}: var has no column {column!r}; it has {listing(adata.var.columns, 10)}", "a column of gene names",
+                f"write gene_column: {like[0]}" if like else "leave gene_column out to use var_names",
+            )  # fmt: skip
+        return adata.var[column].astype(str).tolist()
+    names = adata.var_names.astype(str).tolist()
+    if sum(n.startswith("ENSG") for n in names) > len(names) / 2:
+        return names
+    for candidate in ("feature_id", "gene_ids", "gene_id", "ensembl_ids", "ensembl_id"):
+        if candidate in adata.var:
+            values = adata.var[candidate].astype(str).tolist()
+            if sum(v.startswith("ENSG") for v in values) > len(values) / 2:
+                return values
+    return names

@@ -1,0 +1,78 @@
+"""FAVOR+ softmax attention (Choromanski et al. 2021), with the three stabilisers of the key features.
+
+Shapes: B cells, H heads, N positions, D width of a head, M random features.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Literal
+
+import torch
+from performer_pytorch.performer_pytorch import gaussian_orthogonal_random_matrix, linear_attention, softmax_kernel
+from torch import nn
+
+EPS = 1e-4
+Stabilizer = Literal["per_head", "per_cell", "global"]
+
+
+def n_random_features(dim_head: int) -> int:
+    """Return M = int(D ln D), the number of random features for heads of width D."""
+    return int(dim_head * math.log(dim_head))
+
+
+def key_features(k_BHND: torch.Tensor, projection_MD: torch.Tensor, stabilizer: Stabilizer) -> torch.Tensor:
+    """Return positive random features of keys, (B, H, N, M).
+
+    Parameters
+    ----------
+    k_BHND, projection_MD
+        Keys and random directions.
+    stabilizer
+        Over what the maximum of the exponents is taken before exponentiation. "per_head": positions and features of
+        each cell and head, no gradient (performer-pytorch 1.1.4). "per_cell": heads too, with gradient; equals the
+        published model on one cell. "global": the whole batch, with gradient (the published code; results depend on the
+        batch). Because a floor of 1e-4 is added after the exponential, they are three different functions.
+    """
+    if stabilizer == "per_head":
+        return softmax_kernel(k_BHND, projection_matrix=projection_MD, is_query=False, eps=EPS)
+    scaled_BHND = k_BHND.shape[-1] ** -0.25 * k_BHND
+    exponent_BHNM = scaled_BHND @ projection_MD.T.to(k_BHND.dtype)
+    half_norm_BHN1 = 0.5 * scaled_BHND.square().sum(-1, keepdim=True)
+    top = exponent_BHNM.amax(dim=(1, 2, 3), keepdim=True) if stabilizer == "per_cell" else exponent_BHNM.amax()
+    features_BHNM = projection_MD.shape[0] ** -0.5 * (torch.exp(exponent_BHNM - half_norm_BHN1 - top) + EPS)
+    return features_BHNM.to(k_BHND.dtype)
+
+
+class FavorAttention(nn.Module):
+    """Linear-time approximation of softmax attention; the random directions are a buffer that `forward` never changes.
+
+    Parameters
+    ----------
+    dim_head
+        D.
+    stabilizer
+        See :func:`key_features`.
+    """
+
+    def __init__(self, dim_head: int, stabilizer: Stabilizer = "per_head") -> None:
+        super().__init__()
+        self.dim_head, self.stabilizer = dim_head, stabilizer
+        directions_MD = torch.empty(n_random_features(dim_head), dim_head)
+        self.register_buffer("projection_matrix", directions_MD)
+        if not directions_MD.is_meta:
+            self.redraw()
+
+    @torch.no_grad()
+    def redraw(self) -> None:
+        """Draw orthogonal random directions anew, from torch's global generator."""
+        drawn_MD = gaussian_orthogonal_random_matrix(
+            nb_rows=self.projection_matrix.shape[0], nb_columns=self.dim_head, scaling=0
+        )
+        self.projection_matrix.copy_(drawn_MD)
+
+    def forward(self, q_BHND: torch.Tensor, k_BHND: torch.Tensor, v_BHND: torch.Tensor) -> torch.Tensor:
+        """Return attended values, (B, H, N, D)."""
+        q_features_BHNM = softmax_kernel(q_BHND, projection_matrix=self.projection_matrix, is_query=True, eps=EPS)
+        k_features_BHNM = key_features(k_BHND, self.projection_matrix, self.stabilizer)
+        return linear_attention(q_features_BHNM, k_features_BHNM, v_BHND)

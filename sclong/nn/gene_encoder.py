@@ -1,0 +1,74 @@
+"""What the model knows of a gene before it sees a cell: a trainable row, and a vector from the Gene Ontology graph.
+
+Shapes: N positions (genes and PAD), D width of gene vectors, E edges.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import nn
+from torch_geometric.nn import SGConv
+
+from sclong.knowledge.similarity import GoGraph
+
+
+class GeneTable(nn.Module):
+    """One trainable row per position."""
+
+    def __init__(self, n_positions: int, dim: int) -> None:
+        super().__init__()
+        self.emb = nn.Embedding(n_positions, dim)
+        if not self.emb.weight.is_meta:
+            nn.init.normal_(self.emb.weight, std=0.02)
+
+    def forward(self) -> torch.Tensor:
+        """Return all rows, (N, D)."""
+        return self.emb.weight
+
+
+class GoEncoder(nn.Module):
+    """A gene table of its own, convolved once over the GO similarity graph (SGConv, K = 1, no added self loops).
+
+    The result depends on parameters only, never on a cell: it is computed once per forward pass in training and once
+    per checkpoint at inference (:meth:`forward` keeps it while the module is in eval mode without gradients).
+
+    Parameters
+    ----------
+    n_positions, dim
+        N and D.
+    graph
+        Edges source -> target with weights; a gene without edges gets the bias alone.
+    """
+
+    def __init__(self, n_positions: int, dim: int, graph: GoGraph) -> None:
+        super().__init__()
+        self.emb = nn.Embedding(n_positions, dim)
+        if not self.emb.weight.is_meta:
+            nn.init.normal_(self.emb.weight, std=0.02)
+        self.sim_layers = nn.ModuleList([SGConv(dim, dim, K=1, add_self_loops=False, bias=True)])
+        targets_E = np.repeat(np.arange(len(graph.indptr) - 1), np.diff(graph.indptr))
+        edges_2E = np.stack([graph.indices, targets_E]).astype(np.int64)
+        self.register_buffer("edges", torch.from_numpy(edges_2E), persistent=False)
+        self.register_buffer("edge_weights", torch.from_numpy(graph.weights.astype(np.float32)), persistent=False)
+        self._kept_ND: torch.Tensor | None = None
+
+    def train(self, mode: bool = True) -> GoEncoder:
+        """Set the mode; what was kept for inference is dropped."""
+        self._kept_ND = None
+        return super().train(mode)
+
+    def _load_from_state_dict(self, *args: object, **kwargs: object) -> None:
+        self._kept_ND = None
+        super()._load_from_state_dict(*args, **kwargs)  # type: ignore[arg-type]
+
+    def forward(self) -> torch.Tensor:
+        """Return the GO vectors, (N, D)."""
+        keep = not self.training and not torch.is_grad_enabled()
+        if keep and self._kept_ND is not None and self._kept_ND.device == self.emb.weight.device:
+            return self._kept_ND
+        vectors_ND = self.emb.weight
+        for number, layer in enumerate(self.sim_layers):
+            vectors_ND = layer(torch.relu(vectors_ND) if number else vectors_ND, self.edges, self.edge_weights)
+        self._kept_ND = vectors_ND if keep else None
+        return vectors_ND

@@ -1,0 +1,237 @@
+import os
+from pathlib import Path
+
+import anndata
+import numpy as np
+import pandas as pd
+import pytest
+from scipy import sparse
+
+from sclong.errors import CardError, InputDataError
+from sclong.models.controls import Constant, RandomNormal, Truth
+from sclong.models.regulation import AbsoluteCorrelation, Genie3Trees, ShuffledCorrelation, TargetMeanExpression
+from sclong.tasks.base import Features, Predictions
+from sclong.tasks.grn_inference import TASK
+
+N_TFS, N_TARGETS, N_OTHERS, CELLS = 6, 40, 10, 300
+TFS = [f"TF{i}" for i in range(N_TFS)]
+TARGETS = [f"G{i}" for i in range(N_TARGETS)]
+OTHERS = [f"N{i}" for i in range(N_OTHERS)]
+GENES = TFS + TARGETS + OTHERS
+REGULATOR_OF = {gene: TFS[i % N_TFS] for i, gene in enumerate(TARGETS)}
+
+
+def write_inputs(folder, transpose=False):
+    """Counts in which each target follows its one regulator; a network with repeats, self loops and strangers."""
+    draw = np.random.default_rng(0)
+    activity = draw.normal(0, 1, (CELLS, N_TFS))
+    log_mean = np.concatenate(
+        [activity, activity[:, [int(REGULATOR_OF[g][2:]) for g in TARGETS]], np.zeros((CELLS, N_OTHERS))], axis=1
+    )
+    counts = sparse.csr_matrix(draw.poisson(np.exp(1 + 0.8 * log_mean)).astype(np.float32))
+    cells = [f"c{i}" for i in range(CELLS)]
+    adata = anndata.AnnData(counts, obs=pd.DataFrame(index=cells), var=pd.DataFrame(index=GENES))
+    adata.write_h5ad(folder / "expression.h5ad")
+    edges = [(regulator, target) for target, regulator in REGULATOR_OF.items()]
+    edges += [edges[0], ("TF0", "TF0"), ("TF1", "elsewhere"), ("stranger", "G1"), ("G3", "G4")]
+    pd.DataFrame(edges, columns=["Gene1", "Gene2"]).to_csv(folder / "network.csv", index=False)
+    pd.DataFrame({"TF": [*TFS, "stranger"]}).to_csv(folder / "tfs.csv", index=False)
+    return {
+        role: folder / f"{role}.{end}" for role, end in (("expression", "h5ad"), ("network", "csv"), ("tfs", "csv"))
+    }
+
+
+@pytest.fixture(scope="module")
+def dataset(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("grn")
+    out = folder / "data"
+    out.mkdir()
+    facts = TASK.prepare(write_inputs(folder), {"max_cells_embedding": 50}, out)
+    return out, facts
+
+
+def problem_of(folder, sees_truth=False):
+    split = TASK.split(folder, "none", {}, 1)
+    (problem,) = TASK.problems(folder, split, sees_truth=sees_truth)
+    return split, problem
+
+
+def scores_of(folder, answer):
+    split, problem = problem_of(folder)
+    samples = np.array(problem.test_samples)
+    predictions = Predictions(np.array(["0"] * len(samples)), samples, answer, np.array(problem.outputs))
+    table = TASK.score(folder, split, predictions)
+    assert set(table["scenario"]) == {"all_genes"}
+    return table.set_index("metric")["value"]
+
+
+def test_prepare_counts_what_it_dropped(dataset):
+    folder, facts = dataset
+    assert facts["edges_dropped"] == {
+        "self_loops": 1, "unknown_genes": 2, "not_a_regulator": 1, "duplicates": 1, "not_selected": 0
+    }  # fmt: skip
+    assert (facts["edges"], facts["regulators"], facts["genes_judged"]) == (N_TARGETS, N_TFS, N_TFS + N_TARGETS)
+    assert facts["candidate_pairs"] == N_TFS * (N_TFS + N_TARGETS) - N_TFS
+    shown = anndata.read_h5ad(folder / "expression.h5ad")
+    assert shown.shape == (50, len(GENES)) and shown.uns["value_kind"] == "counts"
+    assert np.array_equal(shown.X.toarray(), np.round(shown.X.toarray()))
+
+
+def test_problem_hides_the_truth(dataset):
+    folder, _ = dataset
+    split, problem = problem_of(folder)
+    assert list(split.columns) == ["fold", "sample", "part", "scenario"]
+    assert set(split["part"]) == {"test"} and problem.test_samples == TFS
+    assert np.isnan(problem.targets).all()
+    assert problem.context["expression"].shape == (CELLS, len(problem.outputs))
+    assert problem.context["gene_names"] == problem.outputs
+    _, open_problem = problem_of(folder, sees_truth=True)
+    assert open_problem.targets.sum() == N_TARGETS
+    column = open_problem.outputs.index("G7")
+    assert np.flatnonzero(open_problem.targets[:, column]).tolist() == [TFS.index(REGULATOR_OF["G7"])]
+
+
+def test_ceiling_scores_the_maximum(dataset):
+    folder, facts = dataset
+    scores = scores_of(folder, Truth().predict(problem_of(folder, sees_truth=True)[1], 0))
+    assert scores["aupr_ratio"] == pytest.approx(1 / facts["positive_rate"])
+    assert scores["epr"] == pytest.approx(1 / facts["positive_rate"])
+    assert scores["auroc"] == 1.0
+
+
+def test_floors_score_chance(dataset):
+    folder, _ = dataset
+    _, problem = problem_of(folder)
+    constant = scores_of(folder, Constant().predict(problem, 0))
+    assert constant.to_dict() == pytest.approx({"aupr_ratio": 1, "epr": 1, "auroc": 0.5})
+    for model in (RandomNormal(), ShuffledCorrelation()):
+        mean = pd.concat([scores_of(folder, model.predict(problem, seed)) for seed in range(30)], axis=1).mean(axis=1)
+        assert mean["aupr_ratio"] == pytest.approx(1, abs=0.25)
+        assert mean["epr"] == pytest.approx(1, abs=0.25)
+        assert mean["auroc"] == pytest.approx(0.5, abs=0.05)
+
+
+@pytest.mark.parametrize(
+    "model",
+    [
+        AbsoluteCorrelation("pearson"),
+        AbsoluteCorrelation("spearman"),
+        Genie3Trees(n_estimators=10, max_cells=150),
+        Genie3Trees(forest="random_forest", n_estimators=5, max_cells=150),
+    ],
+)
+def test_classical_methods_find_planted_edges(dataset, model):
+    folder, facts = dataset
+    scores = scores_of(folder, model.predict(problem_of(folder)[1], 0))
+    assert scores["aupr_ratio"] > 0.8 / facts["positive_rate"]
+    assert scores["auroc"] > 0.9
+
+
+def test_target_mean_cannot_tell_regulators_apart(dataset):
+    answer = TargetMeanExpression().predict(problem_of(dataset[0])[1], 0)
+    assert (answer == answer[0]).all() and answer[0].std() > 0
+
+
+def test_trees_are_repeatable_and_leave_out_self_and_small_genes(dataset):
+    _, problem = problem_of(dataset[0])
+    model = Genie3Trees(n_estimators=3, max_cells=100, max_genes=5)
+    first = model.predict(problem, 0)
+    assert np.array_equal(first, model.predict(problem, 0))
+    assert not np.array_equal(first, model.predict(problem, 1))
+    assert (first.sum(axis=0) > 0).sum() == 5
+    everything = Genie3Trees(n_estimators=3, max_cells=100).predict(problem, 0)
+    grown = first.sum(axis=0) > 0
+    assert np.array_equal(everything[:, grown], first[:, grown])
+    for row, tf in enumerate(problem.test_samples):
+        assert everything[row, problem.outputs.index(tf)] == 0
+
+
+def test_correlation_of_a_gene_without_variance_is_zero(dataset):
+    _, problem = problem_of(dataset[0])
+    values = problem.context["expression"].toarray()
+    values[:, 3] = 0.1
+    flat = type(problem)(**{**problem.__dict__, "context": {"expression": sparse.csr_matrix(values)}})
+    for method in ("pearson", "spearman"):
+        answer = AbsoluteCorrelation(method).predict(flat, 0)
+        assert (answer[:, 3] == 0).all() and np.isfinite(answer).all() and answer.max() <= 1 + 1e-6
+
+
+def features_for(folder, unmapped=()):
+    """Each gene points where its regulator points."""
+    genes = np.array(anndata.read_h5ad(folder / "expression.h5ad").var_names, dtype=str)
+    axis = {g: i for i, g in enumerate(TFS)} | {g: TFS.index(tf) for g, tf in REGULATOR_OF.items()}
+    vectors = np.zeros((len(genes), N_TFS + 1), dtype=np.float32)
+    for row, gene in enumerate(genes):
+        vectors[row, axis.get(gene, N_TFS)] = 2.0 + row
+    return Features("planted", np.array([]), None, genes, vectors, ~np.isin(genes, unmapped))
+
+
+def test_solve_is_the_cosine_and_unmapped_genes_score_the_minimum(dataset):
+    folder, facts = dataset
+    _, problem = problem_of(folder)
+    answer = TASK.solve(problem, features_for(folder), 0)
+    assert answer.dtype == np.float32 and answer.max() == pytest.approx(1)
+    assert scores_of(folder, answer)["aupr_ratio"] == pytest.approx(1 / facts["positive_rate"])
+    partial = TASK.solve(problem, features_for(folder, unmapped=["G7", "TF2"]), 0)
+    assert (partial[:, problem.outputs.index("G7")] == -1).all() and (partial[2] == -1).all()
+    assert partial.min() == -1 and (partial != -1).any()
+
+
+def test_max_genes_keeps_all_regulators(tmp_path):
+    out = tmp_path / "data"
+    out.mkdir()
+    facts = TASK.prepare(write_inputs(tmp_path), {"max_genes": 12}, out)
+    assert facts["genes_selected"] == N_TFS + 12
+    assert facts["edges"] + facts["edges_dropped"]["not_selected"] == N_TARGETS
+    assert facts["edges"] <= 12
+
+
+def test_genes_of_one_symbol_are_added_up(tmp_path):
+    inputs = write_inputs(tmp_path)
+    adata = anndata.read_h5ad(inputs["expression"])
+    adata.var["symbol"] = [*GENES[:-1], "G0"]
+    adata.var_names = [f"ENSG{i:011d}" for i in range(len(GENES))]
+    adata.write_h5ad(inputs["expression"])
+    out = tmp_path / "data"
+    out.mkdir()
+    facts = TASK.prepare(inputs, {"gene_column": "symbol", "max_cells_embedding": CELLS}, out)
+    assert facts["gene_names_summed"] == 1
+    shown = anndata.read_h5ad(out / "expression.h5ad")
+    both = adata.X[:, GENES.index("G0")] + adata.X[:, -1]
+    assert np.array_equal(shown[:, "G0"].X.toarray(), both.toarray())
+
+
+def test_wrong_ids_are_refused_with_the_way_out(tmp_path):
+    inputs = write_inputs(tmp_path)
+    adata = anndata.read_h5ad(inputs["expression"])
+    adata.var_names = [f"ENSG{i:011d}" for i in range(len(GENES))]
+    adata.write_h5ad(inputs["expression"])
+    with pytest.raises(InputDataError, match="gene_column"):
+        TASK.prepare(inputs, {}, tmp_path)
+
+
+def test_unknown_option_and_policy_are_refused(tmp_path, dataset):
+    with pytest.raises(CardError, match="max_genes"):
+        TASK.prepare({}, {"max_gene": 3}, tmp_path)
+    with pytest.raises(CardError, match="none"):
+        TASK.split(dataset[0], "random", {}, 1)
+
+
+def test_predictions_for_other_genes_are_refused(dataset):
+    split, problem = problem_of(dataset[0])
+    samples = np.array(problem.test_samples)
+    wrong = Predictions(np.array(["0"] * len(samples)), samples, np.zeros((len(samples), 2)), np.array(["G0", "G1"]))
+    with pytest.raises(InputDataError, match="another data set"):
+        TASK.score(dataset[0], split, wrong)
+
+
+@pytest.mark.mirror
+@pytest.mark.skipif("SCLONG_MIRROR" not in os.environ, reason="SCLONG_MIRROR does not name a folder of real files")
+def test_real_public_hesc(tmp_path):
+    folder = Path(os.environ["SCLONG_MIRROR"]) / "beeline_hesc_early"
+    facts = TASK.prepare(
+        {"expression": folder / "ExpressionData.csv", "network": folder / "refNetwork.csv"},
+        {"expression_format": "csv", "transpose": True, "value_kind": "nonnegative", "max_genes": None},
+        tmp_path,
+    )
+    assert (facts["cells"], facts["genes_judged"], facts["edges"]) == (758, 49, 366)
