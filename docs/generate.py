@@ -6,6 +6,7 @@ The results table is written from ``results/summary.tsv`` when that folder holds
 
 from __future__ import annotations
 
+import json
 import re
 import subprocess
 import sys
@@ -15,7 +16,7 @@ import pandas as pd
 from pydantic import BaseModel
 
 from sclong.cards import BenchmarkCard, ModelCard
-from sclong.config import Architecture, Config
+from sclong.config import Architecture, Config, schema
 from sclong.io.files import read_json, write_text
 from sclong.io.tables import read_tsv
 from sclong.report.tables import primary_table
@@ -125,7 +126,12 @@ def main(check: bool) -> int:
     if table is not None and not check:
         readme = put(readme, "demo-results", table)
     stale = 0
-    for path, text in {ROOT / "README.md": readme, ROOT / "docs" / "configuration.md": configuration()}.items():
+    files = {
+        ROOT / "README.md": readme,
+        ROOT / "docs" / "configuration.md": configuration(),
+        ROOT / "config" / "schema.json": json.dumps(schema(), indent=2, sort_keys=True) + "\n",
+    }
+    for path, text in files.items():
         if not path.exists() or path.read_text() != text:
             stale += 1
             print(

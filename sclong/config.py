@@ -282,8 +282,3 @@ def schema() -> dict[str, Any]:
     out["title"] = "sclong configuration"
     return out
 
-
-if __name__ == "__main__":
-    from sclong.io.files import write_json
-
-    write_json("config/schema.json", schema())

@@ -77,7 +77,7 @@ def embed_adata(
     device = next(model.parameters()).device
     value_kind = str(adata.uns.get("value_kind", "counts"))
     alignment = align_genes(list(adata.var_names), loaded.vocabulary)
-    check_cells(adata, alignment)
+    check_cells(adata, alignment, value_kind)
 
     lines = Progress("embedding", adata.n_obs, "cells", every_s=10.0 if progress else float("inf"))
     cells_CD = np.empty((adata.n_obs, loaded.arch.base_dim), dtype=np.float32)
@@ -128,21 +128,19 @@ def rows_of(adata: anndata.AnnData, start: int, stop: int) -> sparse.csr_matrix:
     return sparse.csr_matrix(adata.X[start:stop])
 
 
-def check_cells(adata: anndata.AnnData, alignment: Alignment, chunk: int = 4096) -> None:
-    """Check, before hours are spent, that every cell has a gene of the vocabulary.
+def check_cells(adata: anndata.AnnData, alignment: Alignment, value_kind: str, chunk: int = 4096) -> None:
+    """Check, before hours are spent, that values are of their kind and that every cell has a gene of the vocabulary.
 
     Raises
     ------
     InputDataError
-        Names the cells that have none.
+        Values that are not of their kind; names the cells that have no gene.
     """
     known = np.flatnonzero(alignment.positions >= 0)
-    detected = np.concatenate(
-        [
-            np.asarray((rows_of(adata, start, start + chunk)[:, known] != 0).sum(axis=1)).ravel()
-            for start in range(0, adata.n_obs, chunk)
-        ]
-    )
+    detected = np.empty(adata.n_obs, dtype=np.int64)
+    for start in range(0, adata.n_obs, chunk):
+        values = to_model_values(rows_of(adata, start, start + chunk)[:, known], value_kind)
+        detected[start : start + chunk] = np.asarray((values != 0).sum(axis=1)).ravel()
     if not detected.all():
         empty = adata.obs_names[detected == 0]
         raise InputDataError(

@@ -67,6 +67,11 @@ def logged(snakemake: Any) -> Iterator[logging.Logger]:
         raise
 
 
+def explain(error: BaseException) -> str:
+    """Return the text a person should read for `error`: three parts for ours, the type's name for others."""
+    return str(error) if isinstance(error, SclongError) else f"{type(error).__name__}: {error}"
+
+
 class Progress:
     """Log one line per interval with rate and time left.
 

@@ -22,8 +22,8 @@ from sclong.checkpoint.folder import save_checkpoint
 from sclong.config import Architecture, PretrainConfig
 from sclong.data.dataset import PretrainingCells
 from sclong.data.masking import mask_values
-from sclong.data.vocabulary import Vocabulary
-from sclong.errors import DeviceError, SclongError, VocabularyMismatchError
+from sclong.data.vocabulary import Vocabulary, require_same_vocabulary
+from sclong.errors import DeviceError, SclongError
 from sclong.io.files import sha256_file
 from sclong.io.shards import ShardStore
 from sclong.knowledge.similarity import GoGraph
@@ -107,8 +107,10 @@ def pretrain(
     """
     device = choose_device(config.device)
     graph = GoGraph.read(go_graph_path)
-    check_vocabulary("the corpus", store.vocabulary_hash, vocabulary)
-    check_vocabulary(str(go_graph_path), graph.metadata.get("vocabulary_hash"), vocabulary)
+    require_same_vocabulary(store.vocabulary_hash, "the corpus", vocabulary.hash, "the vocabulary")
+    require_same_vocabulary(
+        graph.metadata.get("vocabulary_hash"), str(go_graph_path), vocabulary.hash, "the vocabulary"
+    )
     work_dir = Path(work_dir)
     claim_work_dir(work_dir, training_identity(store, vocabulary, go_graph_path, arch, config))
 
@@ -276,22 +278,6 @@ def training_identity(
         "go_graph": sha256_file(go_graph_path),
         "corpus": sha256_file(store.folder / "shards.json"),
     }
-
-
-def check_vocabulary(what: str, found: str | None, vocabulary: Vocabulary) -> None:
-    """Check that something was made with a vocabulary.
-
-    Raises
-    ------
-    VocabularyMismatchError
-        When its hash is another.
-    """
-    if found != vocabulary.hash:
-        raise VocabularyMismatchError(
-            f"{what} was made with vocabulary {found}",
-            f"vocabulary {vocabulary.hash} ({len(vocabulary):,} genes)",
-            "make corpus, graph and vocabulary anew from one configuration",
-        )
 
 
 def choose_device(name: str) -> torch.device:

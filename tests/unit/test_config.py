@@ -53,7 +53,7 @@ def test_unknown_model_names_the_nearest_card() -> None:
 
 def test_schema_file_is_in_step(root: Path) -> None:
     path = root / "config" / "schema.json"
-    assert json.loads(path.read_text()) == schema(), "write it again: python -m sclong.config"
+    assert json.loads(path.read_text()) == schema(), "write it again: python docs/generate.py"
 
 
 def test_card_name_must_be_its_file(tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ from sclong.checkpoint.folder import LoadedModel, initialise, load_checkpoint
 from sclong.config import Architecture
 from sclong.embed import embed, embed_adata
 from sclong.errors import CheckpointError, InputDataError
+from sclong.models.features import read_features, write_features
 from sclong.models.pca import Pca
 from sclong.models.sclong import ScLong
 
@@ -134,6 +135,16 @@ def test_cell_without_genes_of_the_vocabulary_is_named(loaded: LoadedModel) -> N
         embed_adata(adata, loaded)
 
 
+def test_values_that_are_no_counts_are_found_before_the_first_forward_pass(
+    loaded: LoadedModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    adata = cells()
+    adata.X.data[-3] = 0.5
+    monkeypatch.setattr(loaded.model, "forward", None)
+    with pytest.raises(InputDataError, match="not integers"):
+        embed_adata(adata, loaded, batch_size=1)
+
+
 def test_no_cells_is_an_error(loaded: LoadedModel) -> None:
     with pytest.raises(InputDataError, match="without cells"):
         embed_adata(cells()[:0].copy(), loaded)
@@ -150,12 +161,14 @@ def test_embed_sets_what_it_says_and_survives_a_file(loaded: LoadedModel, tmp_pa
     assert np.array_equal(back.obsm["X_toy"], embed_adata(cells(), loaded, batch_size=4, pooling="mean").cell_embedding)
 
 
-def test_sclong_is_an_embedder(folder: Path, loaded: LoadedModel) -> None:
+def test_sclong_is_an_embedder(folder: Path, loaded: LoadedModel, tmp_path: Path) -> None:
     adata = cells()
     result = ScLong(pooling="mean").embed(adata, checkpoint=folder, seed=3, batch_size=4)
     expected = embed_adata(adata, loaded, batch_size=4, pooling="mean")
     assert np.array_equal(result.cell_embedding, expected.cell_embedding)
     assert result.facts["checkpoint"] == loaded.hash and result.facts["alignment"]
+    write_features(tmp_path / "features", "sclong", result, adata)
+    assert np.array_equal(read_features(tmp_path / "features").gene_embedding, expected.gene_embedding)
     with pytest.raises(CheckpointError):
         ScLong().embed(adata, checkpoint=None, seed=0, batch_size=4)
 

@@ -163,7 +163,7 @@ def test_wrong_options_say_what_to_do(tmp_path: Path, options: dict, error: type
 
 def test_log_values_are_not_taken_for_counts_nor_z_scores_for_expression(tmp_path: Path) -> None:
     raw = screen(tmp_path / "raw.h5ad")
-    with pytest.raises(InputDataError, match="log-normalised"):
+    with pytest.raises(InputDataError, match="not integers"):
         TASK.prepare({"expression": raw}, {**OPTIONS, "value_kind": "counts"}, tmp_path)
     adata = anndata.read_h5ad(raw)
     adata.X = adata.X.toarray() - 9
