@@ -281,4 +281,3 @@ def schema() -> dict[str, Any]:
     out["required"] = []
     out["title"] = "sclong configuration"
     return out
-

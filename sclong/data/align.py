@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -15,10 +14,19 @@ from scipy import sparse
 from sclong.data.vocabulary import Vocabulary
 from sclong.errors import InputDataError, listing
 
-ENSEMBL = re.compile(r"^(ENSG\d{11})(\.\d+)?(_PAR_Y)?$")
-MOUSE = re.compile(r"^ENSMUSG\d{11}")
-ENTREZ = re.compile(r"^(?:GeneID:)?(\d+)$")
+ENSEMBL = r"^(ENSG\d{11})(\.\d+)?(?:_PAR_Y)?$"
+ENTREZ = r"^(?:GeneID:)?(\d+)$"
 RULES = ("ensembl", "symbol", "previous_or_alias", "entrez")
+KINDS = {
+    "mouse Ensembl ids": r"^ENSMUSG\d{11}",
+    "human Ensembl ids": ENSEMBL,
+    "Ensembl ids of another species, or of transcripts or proteins": r"^ENS[A-Z]*\d{11}",
+    "numbers (Entrez ids, or positions)": ENTREZ,
+    "probe ids": r"^(\d+(_[a-z]+)*_at|ILMN_\d+|A_\d+_P\d+)$",
+    "title-case symbols, as mouse genes have": r"^[A-Z][a-z]+[a-z0-9]*$",
+}
+LEAST_SHARE = 0.05
+AMBIGUOUS = -2
 
 
 @dataclass(frozen=True)
@@ -40,23 +48,6 @@ class Alignment:
     report: Mapping[str, Any]
 
 
-@lru_cache(maxsize=8)
-def _lookup(vocabulary_hash: str, rows: tuple[tuple[str, str, str, str], ...]) -> tuple[dict[str, int], ...]:
-    ensembl = {e: i for i, (e, _, _, _) in enumerate(rows)}
-    symbols: dict[str, int] = {}
-    aliases: dict[str, int] = {}
-    entrez: dict[str, int] = {}
-    for i, (_, symbol, alias, gene_id) in enumerate(rows):
-        if symbol:
-            symbols[symbol] = -2 if symbol in symbols else i
-        for name in alias.split("|"):
-            if name:
-                aliases[name] = -2 if aliases.get(name, i) != i else i
-        if gene_id:
-            entrez[gene_id] = -2 if gene_id in entrez else i
-    return ensembl, symbols, aliases, entrez
-
-
 def align_genes(names: Sequence[str], vocabulary: Vocabulary) -> Alignment:
     """Find each name in the vocabulary.
 
@@ -68,37 +59,55 @@ def align_genes(names: Sequence[str], vocabulary: Vocabulary) -> Alignment:
     Raises
     ------
     InputDataError
-        Mouse genes, or less than 5 % of the names found; says which kind of name was given.
+        Mouse genes, running numbers, or less than 5 % of the names found; says which kind of name was given.
     """
-    table = vocabulary.table
-    rows = tuple(zip(table["ensembl_id"], table["symbol"], table["aliases"], table["entrez_id"], strict=True))
-    ensembl, symbols, aliases, entrez = _lookup(vocabulary.hash, rows)
-    clean = [str(n).strip() for n in names]
+    given = pd.Series(list(names), dtype=object).astype(str)
+    clean = given.str.strip()
+    ensembl = clean.str.extract(ENSEMBL)
+    keys = {
+        "ensembl": ensembl[0],
+        "symbol": clean,
+        "previous_or_alias": clean,
+        "entrez": clean.str.extract(ENTREZ)[0],
+    }
     positions = np.full(len(clean), -1, dtype=np.int64)
     rule = np.full(len(clean), "unmapped", dtype="<U17")
-    for k, name in enumerate(clean):
-        if match := ENSEMBL.match(name):
-            position, how = ensembl.get(match[1], -1), "ensembl"
-        elif name in symbols:
-            position, how = symbols[name], "symbol"
-        elif name in aliases:
-            position, how = aliases[name], "previous_or_alias"
-        elif match := ENTREZ.match(name):
-            position, how = entrez.get(match[1], -1), "entrez"
-        else:
-            continue
-        if position >= 0:
-            positions[k], rule[k] = position, how
-        elif position == -2:
-            rule[k] = "ambiguous"
-    report = _report(clean, names, positions, rule, len(vocabulary))
-    _check(clean, positions, report)
+    for name, index in _indices(vocabulary).items():
+        found = keys[name].map(index).fillna(-1).to_numpy(dtype=np.int64)
+        unseen = rule == "unmapped"
+        positions[unseen & (found >= 0)] = found[unseen & (found >= 0)]
+        rule[unseen & (found >= 0)] = name
+        rule[unseen & (found == AMBIGUOUS)] = "ambiguous"
+    _check(clean, int((positions >= 0).sum()))
+    report = {
+        **_report(clean, positions, rule, len(vocabulary)),
+        "with_version": int(ensembl[1].notna().sum()),
+        "with_blanks": int((given != clean).sum()),
+    }
     return Alignment(positions, rule, report)
 
 
-def _report(
-    clean: list[str], names: Sequence[str], positions: np.ndarray, rule: np.ndarray, n_genes: int
-) -> dict[str, Any]:
+def _indices(vocabulary: Vocabulary) -> dict[str, pd.Series]:
+    """Return for each rule, in order, name -> position; `AMBIGUOUS` for names of several genes."""
+    table = vocabulary.table
+    where = pd.Series(np.arange(len(table)), dtype=np.int64)
+    aliases = table["aliases"].reset_index(drop=True).str.split("|").explode()
+    return {
+        "ensembl": _index(table["ensembl_id"], where),
+        "symbol": _index(table["symbol"], where),
+        "previous_or_alias": _index(aliases, where.reindex(aliases.index)),
+        "entrez": _index(table["entrez_id"], where),
+    }
+
+
+def _index(names: pd.Series, positions: pd.Series) -> pd.Series:
+    pairs = pd.DataFrame({"name": names.to_numpy(), "position": positions.to_numpy()})
+    pairs = pairs[pairs["name"] != ""].drop_duplicates()
+    pairs.loc[pairs["name"].duplicated(keep=False), "position"] = AMBIGUOUS
+    return pairs.drop_duplicates("name").set_index("name")["position"]
+
+
+def _report(clean: pd.Series, positions: np.ndarray, rule: np.ndarray, n_genes: int) -> dict[str, Any]:
     mapped = positions[positions >= 0]
     distinct = len(np.unique(mapped))
     return {
@@ -108,49 +117,44 @@ def _report(
         "ambiguous": int((rule == "ambiguous").sum()),
         "unmapped": int((rule == "unmapped").sum()),
         "duplicated": len(mapped) - distinct,
-        "with_version": sum(bool((m := ENSEMBL.match(n)) and m[2]) for n in clean),
-        "with_blanks": sum(str(a) != b for a, b in zip(names, clean, strict=True)),
         "genes_of_vocabulary": distinct,
-        "share_of_vocabulary": round(distinct / max(n_genes, 1), 4),
-        "unmapped_examples": [n for n, r in zip(clean, rule, strict=True) if r == "unmapped"][:5],
+        "share_of_vocabulary": round(distinct / n_genes, 4),
+        "unmapped_examples": clean[rule == "unmapped"].head(5).tolist(),
     }
 
 
 def kind_of_names(names: Sequence[str]) -> str:
     """Say what most names look like: for error messages."""
-    kinds = pd.Series(
-        [
-            "mouse Ensembl ids" if MOUSE.match(n)
-            else "human Ensembl ids" if ENSEMBL.match(n)
-            else "Ensembl ids of another species or of transcripts" if n.startswith("ENS")
-            else "numbers (Entrez ids, or positions)" if ENTREZ.match(n)
-            else "probe ids" if re.match(r"^(\d+(_[a-z]+)*_at|ILMN_\d+|A_\d+_P\d+)$", n)
-            else "title-case symbols, as mouse genes have" if re.match(r"^[A-Z][a-z]+[a-z0-9]*$", n)
-            else "symbols or other text"
-            for n in names
-        ],
-        dtype=str,
-    )  # fmt: skip
+    kinds = pd.Series([_kind(name) for name in names], dtype=str)
     return str(kinds.value_counts().index[0])
 
 
-def _check(clean: list[str], positions: np.ndarray, report: Mapping[str, Any]) -> None:
-    if not clean:
+def _kind(name: str) -> str:
+    return next((kind for kind, pattern in KINDS.items() if re.match(pattern, name)), "symbols or other text")
+
+
+def _check(clean: pd.Series, mapped: int) -> None:
+    if clean.empty:
         raise InputDataError("no gene names", "one name per column", "check var_names (adata.var_names)")
-    mapped = report["mapped"]
-    if mapped >= max(1, 0.05 * len(clean)):
-        return
-    kind = kind_of_names(clean)
+    kind, examples = kind_of_names(clean), listing(clean, 3)
     if "mouse" in kind:
         raise InputDataError(
-            f"{len(clean)} gene names, mostly {kind} ({listing(clean, 3)})", "human genes",
+            f"{len(clean)} gene names, mostly {kind} ({examples})", "human genes",
             "map them to human orthologues before, or use human data",
         )  # fmt: skip
-    raise InputDataError(
-        f"only {mapped} of {len(clean)} gene names are in the vocabulary; they look like {kind} ({listing(clean, 3)})",
-        "human Ensembl ids, gene symbols or Entrez ids in var_names",
-        "put such ids into var_names, or name the column of var that has them (gene_column)",
-    )
+    action = "put human ids into var_names, or name the column of var that has them (gene_column)"
+    if len(clean) > 1 and clean.iloc[0] in ("0", "1"):
+        first = int(clean.iloc[0])
+        if clean.tolist() == [str(i) for i in range(first, first + len(clean))]:
+            raise InputDataError(
+                f"the {len(clean)} gene names are running numbers ({examples})",
+                "human Ensembl ids, gene symbols or Entrez ids", action,
+            )  # fmt: skip
+    if mapped < max(1, LEAST_SHARE * len(clean)):
+        raise InputDataError(
+            f"only {mapped} of {len(clean)} gene names are in the vocabulary; most are {kind} ({examples})",
+            "human Ensembl ids, gene symbols or Entrez ids in var_names", action,
+        )  # fmt: skip
 
 
 def harmonize(counts: sparse.spmatrix, alignment: Alignment, n_genes: int) -> sparse.csr_matrix:
@@ -166,7 +170,7 @@ def harmonize(counts: sparse.spmatrix, alignment: Alignment, n_genes: int) -> sp
 
     Returns
     -------
-    (cells, n_genes) CSR
+    (cells, n_genes) CSR with sorted indices; zeros are not stored.
     """
     columns = np.flatnonzero(alignment.positions >= 0)
     move = sparse.csr_matrix(
@@ -174,5 +178,6 @@ def harmonize(counts: sparse.spmatrix, alignment: Alignment, n_genes: int) -> sp
         shape=(len(alignment.positions), n_genes),
     )
     out = sparse.csr_matrix(sparse.csr_matrix(counts) @ move)
+    out.eliminate_zeros()
     out.sort_indices()
     return out

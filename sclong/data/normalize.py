@@ -64,30 +64,35 @@ def check_counts(values: sparse.spmatrix | np.ndarray, name: str) -> None:
     share = fractional.mean()
     if looks_logged(values):
         raise InputDataError(
-            f"{name}: already log-normalised ({share:.0%} of the values are not integers, the largest is {data.max():.3g})",
+            f"{name}: looks log-normalised already ({share:.0%} of the values are not integers, the largest is "
+            f"{data.max():.3g}, and the exponentials of every cell have the same sum)",
             "raw integer counts",
             "use the raw counts (adata.raw, or a layer named counts); logging twice would be silent and wrong",
         )
     raise InputDataError(
-        f"{name}: {share:.1%} of the values are not integers (for example {float(data[fractional][0]):.4g})",
+        f"{name}: {share:.1%} of the values are not integers (for example {float(data[fractional][0]):.4g}, "
+        f"the largest is {data.max():.4g})",
         "raw integer counts",
-        "use the raw counts (adata.raw, or a layer); round expected counts of a quantifier yourself if they are that",
+        "use the raw counts (adata.raw, or a layer); these may be normalised, TPM, or expected counts of a quantifier",
     )
 
 
 def looks_logged(values: sparse.spmatrix | np.ndarray) -> bool:
-    """Say whether a matrix looks like log(1 + normalised counts): small values whose expm1 sums to much the same."""
+    """Say whether a matrix looks like log(1 + normalised counts): small values whose exponentials sum to much the same.
+
+    Natural logarithm and logarithm to base 2 are tried on up to 500 cells.
+    """
     rows = sparse.csr_matrix(values)[:500].astype(np.float64)
-    if rows.nnz == 0 or rows.data.max() > 20:
+    if rows.nnz == 0 or rows.data.max() >= 20:
         return False
-    for inverse in (np.expm1, lambda x: np.exp2(x) - 1):
+    for base in (np.e, 2.0):
         back = rows.copy()
-        back.data = inverse(back.data)
+        back.data = base**back.data - 1
         totals = np.asarray(back.sum(axis=1)).ravel()
         totals = totals[totals > 0]
-        if totals.std() < 0.05 * totals.mean():
+        if len(totals) > 1 and totals.std() < 0.05 * totals.mean():
             return True
-    return bool(rows.data.max() < 15)
+    return False
 
 
 def to_model_values(values: sparse.spmatrix | np.ndarray, value_kind: str) -> sparse.csr_matrix:

@@ -77,16 +77,16 @@ class Vocabulary:
                     break
                 key, _, value = line[2:].rstrip("\n").partition(": ")
                 metadata[key] = value
-        table = read_tsv(path, COLUMNS, comment="#", dtype=str).fillna("")
+        table = read_tsv(path, COLUMNS, skiprows=len(metadata), dtype=str).fillna("")
         table["index"] = table["index"].astype(int)
         out = cls(table, metadata)
         twice = table["ensembl_id"][table["ensembl_id"].duplicated()]
         if len(twice):
             raise InputDataError(f"{path}: {listing(twice)} stand twice", "each gene once", "make the vocabulary again")
-        if metadata.get("hash", out.hash) != out.hash:
+        if metadata.get("hash") != out.hash:
             raise VocabularyMismatchError(
                 f"{path}: its {len(table)} genes have hash {out.hash}",
-                f"hash {metadata['hash']}, which the file carries",
+                f"hash {metadata['hash']}, which the file carries" if "hash" in metadata else "a line '# hash: ...'",
                 "the file was edited: restore it, or build a new vocabulary and everything that depends on it",
             )
         return out
@@ -150,21 +150,53 @@ def read_symbols(path: str | Path) -> pd.DataFrame:
 
 
 def gene_table(annotation: str | Path, symbols: str | Path | None) -> pd.DataFrame:
-    """Return every annotated gene with its names: ensembl_id, symbol, biotype, primary, aliases, entrez_id."""
+    """Return every annotated gene with its names: ensembl_id, symbol, biotype, primary, aliases, entrez_id.
+
+    The HGNC entry of a gene is found by its Ensembl id, else by its symbol. Of several genes with one symbol, the one
+    that HGNC gives it to keeps it; the others are named by their Ensembl id, as GENCODE names genes without a symbol.
+    """
     genes = read_annotation(annotation)
     genes["aliases"], genes["entrez_id"] = "", ""
     if symbols is None:
         return genes
-    hgnc = read_symbols(symbols).set_index("ensembl_id")
-    known = genes["ensembl_id"].isin(hgnc.index)
-    rows = hgnc.reindex(genes.loc[known, "ensembl_id"])
-    own = genes.loc[known, "symbol"].to_numpy()
+    hgnc = read_symbols(symbols)
+    by_id = _row_of(genes["ensembl_id"], hgnc["ensembl_id"])
+    owned = (by_id >= 0) & (hgnc["symbol"].to_numpy()[by_id] == genes["symbol"].to_numpy())
+    shared = genes["symbol"].isin(set(genes.loc[owned, "symbol"])) & ~owned
+    genes["symbol"] = genes["symbol"].where(~shared, genes["ensembl_id"])
+    once = genes["symbol"].where(~genes["symbol"].duplicated(keep=False), "")
+    taken = hgnc["symbol"].where(~hgnc.index.isin(by_id[by_id >= 0]), "")
+    row = np.where(by_id >= 0, by_id, _row_of(once, taken))
+    known = row >= 0
+    rows = hgnc.iloc[row[known]]
     genes.loc[known, "entrez_id"] = rows["entrez_id"].to_numpy()
     genes.loc[known, "aliases"] = [
-        "|".join(dict.fromkeys(n for n in (approved, *previous, *alias) if n != symbol))
-        for symbol, approved, previous, alias in zip(own, rows["symbol"], rows["previous"], rows["alias"], strict=True)
+        "|".join(dict.fromkeys(name for name in (approved, *previous, *alias) if name != symbol))
+        for symbol, approved, previous, alias in zip(
+            genes.loc[known, "symbol"], rows["symbol"], rows["previous"], rows["alias"], strict=True
+        )
     ]
     return genes
+
+
+def _row_of(names: pd.Series, table: pd.Series) -> np.ndarray:
+    """Return the row of `table` that holds each name (the first), or -1; empty names have none."""
+    first = table[(table != "") & ~table.duplicated()]
+    return names.map(pd.Series(first.index, index=first)).fillna(-1).to_numpy(dtype=np.int64)
+
+
+def _own_names(chosen: pd.DataFrame, everything: pd.DataFrame) -> pd.DataFrame:
+    """Take from the chosen genes the names that they share with genes that were not chosen.
+
+    A name that is ambiguous among all genes must not become unambiguous because only one of them was chosen.
+    """
+    rest = everything[~everything["ensembl_id"].isin(set(chosen["ensembl_id"]))]
+    symbols = set(rest["symbol"])
+    foreign = symbols | {name for names in rest["aliases"] for name in names.split("|")}
+    out = chosen.copy()
+    out["symbol"] = out["symbol"].where(~out["symbol"].isin(symbols), out["ensembl_id"])
+    out["aliases"] = ["|".join(n for n in names.split("|") if n not in foreign) for names in out["aliases"]]
+    return out
 
 
 def build_vocabulary(
@@ -176,8 +208,9 @@ def build_vocabulary(
 ) -> Vocabulary:
     """Choose the genes of the model.
 
-    All protein-coding genes on the primary assembly, by id; then non-coding genes by the number of corpus data sets that
-    detect them, then by cells, ties by id, up to `size`. Without `size`: every annotated gene, in file order.
+    All protein-coding genes on the primary assembly, by id; then non-coding genes by the number of corpus data sets
+    that detect them, then by cells, ties by id, up to `size`. Without `size`: every annotated gene, in file order.
+    A chosen gene keeps only names that no other annotated gene has.
 
     Parameters
     ----------
@@ -195,19 +228,15 @@ def build_vocabulary(
     Raises
     ------
     InputDataError
-        Fewer genes than `size`, or a list with duplicates.
+        Fewer genes than `size`; a list with duplicates, or one that the annotation mostly does not know.
     """
     table = gene_table(annotation, symbols)
     metadata: dict[str, Any] = {"annotation": Path(annotation).name, "annotation_sha256": sha256_file(annotation)}
     if genes is not None:
-        ids = [line.strip() for line in Path(genes).read_text().splitlines() if line.strip()]
-        twice = [i for i, n in zip(*np.unique(ids, return_counts=True), strict=True) if n > 1]
-        if twice:
-            raise InputDataError(f"{genes}: {listing(twice)} stand twice", "each gene once", "remove the duplicates")
-        table = table.set_index("ensembl_id").reindex(ids).fillna("").reset_index()
+        table = _own_names(_listed(table, Path(genes)), table)
         metadata["rule"] = f"list {Path(genes).name}, in its order"
     elif size is not None:
-        table = _ranked(table, detection, size)
+        table = _own_names(_ranked(table, detection, size), table)
         metadata["rule"] = "protein-coding, then non-coding by data sets and cells that detect them"
     else:
         metadata["rule"] = "every annotated gene"
@@ -216,6 +245,22 @@ def build_vocabulary(
     table = table.reset_index(drop=True)
     table.insert(0, "index", np.arange(len(table)))
     return Vocabulary(table[list(COLUMNS)], metadata)
+
+
+def _listed(table: pd.DataFrame, path: Path) -> pd.DataFrame:
+    lines = pd.Series(path.read_text(encoding="utf-8").split(), dtype=str)
+    ids = lines[lines != "PAD"].str.replace(r"\.\d+$", "", regex=True)
+    twice = ids[ids.duplicated()]
+    if len(twice):
+        raise InputDataError(f"{path}: {listing(twice)} stand twice", "each gene once", "remove the duplicates")
+    known = int(ids.isin(set(table["ensembl_id"])).sum())
+    if 2 * known <= len(ids):
+        raise InputDataError(
+            f"{path}: {known} of its {len(ids)} names are in the annotation ({listing(ids, 3)})",
+            "a list of human Ensembl ids, one per line", "map the names to Ensembl ids, or correct vocabulary.genes",
+        )  # fmt: skip
+    out = table.set_index("ensembl_id").reindex(ids).rename_axis("ensembl_id").reset_index()
+    return out.drop(columns="primary").fillna("")
 
 
 def _ranked(table: pd.DataFrame, detection: pd.DataFrame | None, size: int) -> pd.DataFrame:

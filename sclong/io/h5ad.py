@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import tarfile
+import zlib
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -17,6 +18,9 @@ if TYPE_CHECKING:
     import anndata
 
 Format = Literal["h5ad", "10x_h5", "csv"]
+UNREADABLE = (OSError, KeyError, ValueError, EOFError, RuntimeError, tarfile.TarError, zlib.error)
+HDF5_MAGIC = b"\x89HDF\r\n\x1a\n"
+ID_COLUMNS = ("feature_id", "gene_ids", "gene_id", "ensembl_ids", "ensembl_id")
 
 
 def read_expression(
@@ -35,8 +39,8 @@ def read_expression(
     path
         File.
     format
-        "h5ad" (AnnData), "10x_h5" (Cell Ranger), or "csv" (a table, comma or tab separated, plain or gzipped, names in
-        the first row and column).
+        "h5ad" (AnnData), "10x_h5" (Cell Ranger), or "csv" (a table, plain, gzip or bzip2, names in the first row
+        and column; separated by commas if the name of the file or member holds ".csv", else by tabs).
     member
         Name of the table inside a tar archive.
     transpose
@@ -44,7 +48,8 @@ def read_expression(
     layer
         Where the values are: "X", "raw", or a layer; default: the first of X, raw, layers that holds integers, else X.
     gene_column
-        Column of ``var`` that holds the gene names; default: Ensembl ids where a known column has them, else var_names.
+        Column of ``var`` that holds the gene names; default: var_names if they are Ensembl ids, else the first column
+        of ``var`` that mostly holds human Ensembl ids or "GeneID:..." ids, else var_names.
 
     Returns
     -------
@@ -68,12 +73,12 @@ def read_expression(
             adata = _read_table(path, member, transpose)
     except InputDataError:
         raise
-    except (OSError, KeyError, ValueError, EOFError, tarfile.TarError, UnicodeDecodeError) as error:
+    except UNREADABLE as error:
+        reason = " ".join(str(error).split())[:200]
         raise InputDataError(
-            f"{path}: cannot be read as {format}: {type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}",
-            f"a whole {format} file ({path.stat().st_size:,} bytes found)",
-            "the file is truncated, damaged or of another format: fetch it again, or name its format",
-        ) from error
+            f"{path} ({path.stat().st_size:,} bytes) cannot be read as {format}: {type(error).__name__}: {reason}",
+            f"a whole {format} file", "fetch the file again if it is cut short or damaged, or name its true format",
+        ) from error  # fmt: skip
     if adata.n_obs == 0 or adata.n_vars == 0:
         raise InputDataError(
             f"{path}: {adata.n_obs} cells, {adata.n_vars} genes", "a matrix with content", "check the file"
@@ -92,7 +97,7 @@ def _read_h5ad(path: Path, layer: str | None) -> anndata.AnnData:
     import anndata
 
     with path.open("rb") as file:
-        if file.read(8) != b"\x89HDF\r\n\x1a\n":
+        if file.read(8) != HDF5_MAGIC:
             raise InputDataError(f"{path}: not an HDF5 file", "an h5ad file", "check the file, or name its format")
     full = anndata.read_h5ad(path)
     places: dict[str, Any] = {"X": full.X, "raw": full.raw.X if full.raw is not None else None, **full.layers}
@@ -140,56 +145,63 @@ def _read_10x(path: Path) -> anndata.AnnData:
 def _read_table(path: Path, member: str | None, transpose: bool) -> anndata.AnnData:
     import anndata
 
-    source: Any = path
+    content: Any = path if member is None else io.BytesIO(_member(path, member))
     name = member or path.name
+    options: dict[str, Any] = {
+        "sep": "," if ".csv" in name else "\t",
+        "compression": "gzip" if name.endswith(".gz") else "bz2" if name.endswith(".bz2") else None,
+    }
+    head = pd.read_csv(content, header=None, nrows=1, dtype=str, keep_default_na=False, **options).iloc[0]
     if member is not None:
-        with tarfile.open(path) as archive:
-            names = archive.getnames()
-            if member not in names:
-                like = nearest(member, names)
-                raise InputDataError(
-                    f"{path}: no member {member!r}", f"one of {listing(names)}",
-                    f"write member: {like[0] if like else names[0]}",
-                )  # fmt: skip
-            extracted = archive.extractfile(member)
-            assert extracted is not None
-            source = io.BytesIO(extracted.read())
-    separator = "," if ".csv" in name else "\t"
-    compression = "gzip" if name.endswith(".gz") else None
-    table = pd.read_csv(source, sep=separator, index_col=0, compression=compression)
-    if transpose:
-        table = table.T
+        content.seek(0)
+    table = pd.read_csv(content, index_col=0, **options)
+    names = head.iloc[-table.shape[1] :]  # as they stand in the file: pandas renames the second of two equal columns
     text = table.select_dtypes(exclude="number").columns
     if len(text):
         raise InputDataError(
             f"{path}: columns {listing(text)} hold text", "numbers only, but for the first row and column",
-            "remove those columns" + ("" if transpose else ", or set transpose: true for genes in rows"),
+            "remove those columns, or write the matrix as h5ad with them in obs",
         )  # fmt: skip
-    adata = anndata.AnnData(
-        _csr(table.to_numpy(dtype=np.float32)),
-        obs=pd.DataFrame(index=table.index.astype(str)),
-        var=pd.DataFrame(index=table.columns.astype(str)),
-    )
+    values = table.to_numpy(dtype=np.float32)
+    rows, columns = pd.DataFrame(index=table.index.astype(str)), pd.DataFrame(index=pd.Index(names, dtype=str))
+    if transpose:
+        values, rows, columns = values.T, columns, rows
+    adata = anndata.AnnData(_csr(values), obs=rows, var=columns)
     adata.uns["counts_from"] = "table"
     return adata
 
 
+def _member(path: Path, member: str) -> bytes:
+    with tarfile.open(path) as archive:
+        names = [entry.name for entry in archive if entry.isfile()]
+        if member not in names:
+            like = nearest(member, names)
+            raise InputDataError(
+                f"{path}: no member {member!r}; it has {listing(names)}", "the name of a file in the archive",
+                f"write member: {like[0] if like else names[0]}",
+            )  # fmt: skip
+        file = archive.extractfile(member)
+        assert file is not None
+        return file.read()
+
+
 def _gene_names(adata: anndata.AnnData, column: str | None, path: Path) -> list[str]:
-    """Return the gene names of a data set: the named column, else Ensembl ids if there are any, else var_names."""
+    """Return the gene names: the named column, else Ensembl or Entrez ids from var_names or var, else var_names."""
     if column is not None:
         if column not in adata.var:
             like = nearest(column, map(str, adata.var.columns))
             raise InputDataError(
-                f"{path}: var has no column {column!r}; it has {listing(adata.var.columns, 10)}", "a column of gene names",
+                f"{path}: var has no column {column!r}; it has {listing(adata.var.columns, 10)}",
+                "a column of gene names",
                 f"write gene_column: {like[0]}" if like else "leave gene_column out to use var_names",
             )  # fmt: skip
         return adata.var[column].astype(str).tolist()
-    names = adata.var_names.astype(str).tolist()
-    if sum(n.startswith("ENSG") for n in names) > len(names) / 2:
-        return names
-    for candidate in ("feature_id", "gene_ids", "gene_id", "ensembl_ids", "ensembl_id"):
-        if candidate in adata.var:
-            values = adata.var[candidate].astype(str).tolist()
-            if sum(v.startswith("ENSG") for v in values) > len(values) / 2:
-                return values
-    return names
+    names = pd.Series(adata.var_names.astype(str), dtype=str)
+    if names.str.match(r"\s*ENS[A-Z]*G\d").mean() > 0.5:
+        return names.tolist()
+    others = [c for c in adata.var.columns if c not in ID_COLUMNS]
+    for candidate in [c for c in (*ID_COLUMNS, *others) if c in adata.var]:
+        values = adata.var[candidate].astype(str)
+        if values.str.match(r"\s*(ENSG|GeneID:)\d").mean() > 0.5:
+            return values.tolist()
+    return names.tolist()

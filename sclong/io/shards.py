@@ -7,6 +7,7 @@ from types import TracebackType
 
 import numpy as np
 import pandas as pd
+from pandas.api.types import union_categoricals
 from scipy import sparse
 
 from sclong.errors import InputDataError, listing
@@ -53,29 +54,41 @@ class ShardWriter:
         self.counts.append(sparse.csr_matrix(counts))
         self.obs.append(obs[list(OBS_COLUMNS)].astype(str))
         self.waiting += len(obs)
-        while self.waiting >= self.cells_per_shard:
-            self._flush(self.cells_per_shard)
+        if self.waiting >= self.cells_per_shard:
+            self._write(self.waiting // self.cells_per_shard * self.cells_per_shard)
 
-    def _flush(self, n: int) -> None:
+    def _write(self, n: int) -> None:
+        """Write the first `n` waiting cells, `cells_per_shard` to a shard."""
         counts = sparse.csr_matrix(sparse.vstack(self.counts, format="csr"))
         obs = pd.concat(self.obs, ignore_index=True)
+        for start in range(0, n, self.cells_per_shard):
+            stop = min(start + self.cells_per_shard, n)
+            self._write_shard(counts[start:stop], obs.iloc[start:stop])
+        self.counts, self.obs, self.waiting = [counts[n:]], [obs.iloc[n:]], len(obs) - n
+
+    def _write_shard(self, counts: sparse.csr_matrix, obs: pd.DataFrame) -> None:
+        counts.sort_indices()
         name = f"shard_{len(self.shards):05d}"
         with atomic_dir(self.folder / name) as out:
-            part = counts[:n]
-            part.sort_indices()
-            np.save(out / "data.npy", part.data.astype(np.uint32))
-            np.save(out / "indices.npy", part.indices.astype(np.int32))
-            np.save(out / "indptr.npy", part.indptr.astype(np.int64))
-            obs.iloc[:n].to_parquet(out / "obs.parquet", index=False)
+            np.save(out / "data.npy", counts.data.astype(np.uint32))
+            np.save(out / "indices.npy", counts.indices.astype(np.int32))
+            np.save(out / "indptr.npy", counts.indptr.astype(np.int64))
+            obs.to_parquet(out / "obs.parquet", index=False)
             files = {f.name: sha256_file(f) for f in sorted(out.iterdir())}
-        self.shards.append({"name": name, "cells": int(part.shape[0]), "files": files})
-        self.counts, self.obs = [counts[n:]], [obs.iloc[n:]]
-        self.waiting -= int(part.shape[0])
+        self.shards.append({"name": name, "cells": len(obs), "files": files})
 
     def close(self) -> None:
-        """Write what is left, then ``shards.json``: only now the corpus is complete."""
+        """Write what is left, then ``shards.json``: only now the corpus is complete.
+
+        Raises
+        ------
+        InputDataError
+            When there was no cell at all.
+        """
         if self.waiting:
-            self._flush(self.waiting)
+            self._write(self.waiting)
+        if not self.shards:
+            raise InputDataError(f"{self.folder}: no cell", "a corpus with cells", "check the sources of the corpus")
         write_json(
             self.folder / "shards.json",
             {
@@ -95,6 +108,11 @@ class ShardStore:
     folder
         What :class:`ShardWriter` wrote.
 
+    Attributes
+    ----------
+    obs : DataFrame (cells)
+        Categorical columns source, donor, tissue, assay, cell_type.
+
     Raises
     ------
     InputDataError
@@ -113,15 +131,17 @@ class ShardStore:
             data, indices, indptr = (self._map(shard["name"], name) for name in ARRAYS)
             if len(indptr) != shard["cells"] + 1 or indptr[-1] != len(data) or len(data) != len(indices):
                 raise InputDataError(
-                    f"{self.folder / shard['name']}: {len(indptr) - 1} cells, {len(data)} values, {len(indices)} indices",
+                    f"{self.folder / shard['name']}: {len(indptr) - 1} cells, {len(data)} values, "
+                    f"{len(indices)} indices",
                     f"{shard['cells']} cells and as many values as indices",
                     "the shard is damaged: remove the corpus folder and make it again",
                 )
             self._arrays.append((data, indices, indptr))
         self.starts = np.concatenate([[0], np.cumsum([s["cells"] for s in self.facts["shards"]])]).astype(np.int64)
-        self.obs = pd.concat(
-            [pd.read_parquet(self.folder / s["name"] / "obs.parquet") for s in self.facts["shards"]], ignore_index=True
-        )
+        parts = [
+            pd.read_parquet(self.folder / s["name"] / "obs.parquet").astype("category") for s in self.facts["shards"]
+        ]
+        self.obs = pd.DataFrame({c: union_categoricals([part[c] for part in parts]) for c in OBS_COLUMNS})
 
     def _map(self, shard: str, name: str) -> np.ndarray:
         path = self.folder / shard / f"{name}.npy"
