@@ -17,6 +17,7 @@ from sclong.errors import InputDataError, listing
 ENSEMBL = r"^(ENSG\d{11})(\.\d+)?(?:_PAR_Y)?$"
 ENTREZ = r"^(?:GeneID:)?(\d+)$"
 RULES = ("ensembl", "symbol", "previous_or_alias", "entrez")
+SYMBOL_COLUMNS = ("feature_name", "gene_symbols", "gene_symbol", "symbol", "gene_name", "gene_names")
 KINDS = {
     "mouse Ensembl ids": r"^ENSMUSG\d{11}",
     "human Ensembl ids": ENSEMBL,
@@ -48,13 +49,23 @@ class Alignment:
     report: Mapping[str, Any]
 
 
-def align_genes(names: Sequence[str], vocabulary: Vocabulary) -> Alignment:
+def align_genes(names: Sequence[str], vocabulary: Vocabulary, *, extra: pd.DataFrame | None = None) -> Alignment:
     """Find each name in the vocabulary.
 
     In this order: Ensembl id (the version does not count), symbol, previous or alias symbol, Entrez id ("123" or
     "GeneID:123"). Blanks around a name are ignored. A name that stands for several genes is ambiguous and left out;
     a current symbol wins over somebody else's alias. Several names of one gene are duplicates: their counts are summed
     (:func:`harmonize`).
+
+    Parameters
+    ----------
+    names : (names,)
+        Gene names of the data set.
+    vocabulary
+        The genes to find.
+    extra
+        ``var`` of the data set, one row for each name. If it has a column of symbols (`SYMBOL_COLUMNS`), an Ensembl id
+        that is not found, as those that were retired, is looked up by its symbol, unless that gene is there anyway.
 
     Raises
     ------
@@ -64,20 +75,14 @@ def align_genes(names: Sequence[str], vocabulary: Vocabulary) -> Alignment:
     given = pd.Series(list(names), dtype=object).astype(str)
     clean = given.str.strip()
     ensembl = clean.str.extract(ENSEMBL)
-    keys = {
-        "ensembl": ensembl[0],
-        "symbol": clean,
-        "previous_or_alias": clean,
-        "entrez": clean.str.extract(ENTREZ)[0],
-    }
-    positions = np.full(len(clean), -1, dtype=np.int64)
-    rule = np.full(len(clean), "unmapped", dtype="<U17")
-    for name, index in _indices(vocabulary).items():
-        found = keys[name].map(index).fillna(-1).to_numpy(dtype=np.int64)
-        unseen = rule == "unmapped"
-        positions[unseen & (found >= 0)] = found[unseen & (found >= 0)]
-        rule[unseen & (found >= 0)] = name
-        rule[unseen & (found == AMBIGUOUS)] = "ambiguous"
+    indices = _indices(vocabulary)
+    positions, rule = _find(clean, indices)
+    column = None if extra is None else next((c for c in SYMBOL_COLUMNS if c in extra), None)
+    if extra is not None and column is not None:
+        symbols = pd.Series(extra[column].astype(str).to_numpy(), dtype=object).str.strip()
+        second, second_rule = _find(symbols, indices)
+        take = (positions < 0) & ensembl[0].notna().to_numpy() & (second >= 0) & ~np.isin(second, positions)
+        positions, rule = np.where(take, second, positions), np.where(take, second_rule, rule)
     _check(clean, int((positions >= 0).sum()))
     report = {
         **_report(clean, positions, rule, len(vocabulary)),
@@ -87,8 +92,22 @@ def align_genes(names: Sequence[str], vocabulary: Vocabulary) -> Alignment:
     return Alignment(positions, rule, report)
 
 
+def _find(clean: pd.Series, indices: Mapping[str, pd.Series]) -> tuple[np.ndarray, np.ndarray]:
+    """Return position and rule of each name by the first rule that knows it."""
+    keys = {"ensembl": clean.str.extract(ENSEMBL)[0], "entrez": clean.str.extract(ENTREZ)[0]}
+    positions = np.full(len(clean), -1, dtype=np.int64)
+    rule = np.full(len(clean), "unmapped", dtype="<U17")
+    for name in RULES:
+        found = keys.get(name, clean).map(indices[name]).fillna(-1).to_numpy(dtype=np.int64)
+        unseen = rule == "unmapped"
+        positions[unseen & (found >= 0)] = found[unseen & (found >= 0)]
+        rule[unseen & (found >= 0)] = name
+        rule[unseen & (found == AMBIGUOUS)] = "ambiguous"
+    return positions, rule
+
+
 def _indices(vocabulary: Vocabulary) -> dict[str, pd.Series]:
-    """Return for each rule, in order, name -> position; `AMBIGUOUS` for names of several genes."""
+    """Return for each rule name -> position; `AMBIGUOUS` for names of several genes."""
     table = vocabulary.table
     where = pd.Series(np.arange(len(table)), dtype=np.int64)
     aliases = table["aliases"].reset_index(drop=True).str.split("|").explode()

@@ -85,7 +85,7 @@ def scan_source(
     """
     adata = read_source(path, source)
     genes = every_gene(annotation, symbols)
-    alignment = align_genes(list(adata.var_names), genes)
+    alignment = align_genes(list(adata.var_names), genes, extra=adata.var)
     detected = harmonize(adata.X, alignment, len(genes))
     cells = np.bincount(detected.indices, minlength=len(genes))
     table = pd.DataFrame({"ensembl_id": genes.ensembl_ids, "cells": cells})
@@ -125,7 +125,7 @@ def harmonize_source(
         When no cell is left, and what :func:`read_source` and :func:`~sclong.data.align.align_genes` refuse.
     """
     adata = read_source(path, source)
-    alignment = align_genes(list(adata.var_names), vocabulary)
+    alignment = align_genes(list(adata.var_names), vocabulary, extra=adata.var)
     counts = harmonize(adata.X, alignment, len(vocabulary))
     detected = np.diff(counts.indptr)
     keep = detected >= minimum_genes

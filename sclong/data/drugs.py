@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from functools import lru_cache
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from sclong.errors import InputDataError
 
+if TYPE_CHECKING:
+    from rdkit import Chem
 
-@lru_cache(maxsize=100_000)
-def _fingerprint(smiles: str, n_bits: int, radius: int) -> np.ndarray:
+
+def _molecule(smiles: str) -> Chem.Mol:
     from rdkit import Chem, RDLogger
-    from rdkit.Chem import rdFingerprintGenerator
 
     RDLogger.DisableLog("rdApp.*")
     molecule = Chem.MolFromSmiles(smiles) if smiles and isinstance(smiles, str) else None
@@ -21,8 +23,35 @@ def _fingerprint(smiles: str, n_bits: int, radius: int) -> np.ndarray:
         raise InputDataError(
             f"SMILES {smiles!r} is not a molecule", "valid SMILES", "correct or remove this drug in the file of drugs"
         )
+    return molecule
+
+
+@lru_cache(maxsize=100_000)
+def _canonical(smiles: str) -> str:
+    from rdkit import Chem
+
+    return str(Chem.MolToSmiles(_molecule(smiles)))
+
+
+@lru_cache(maxsize=100_000)
+def _fingerprint(smiles: str, n_bits: int, radius: int) -> np.ndarray:
+    from rdkit.Chem import rdFingerprintGenerator
+
     generator = rdFingerprintGenerator.GetMorganGenerator(radius=radius, fpSize=n_bits)
-    return generator.GetFingerprintAsNumPy(molecule).astype(np.float32)
+    return generator.GetFingerprintAsNumPy(_molecule(smiles)).astype(np.float32)
+
+
+def canonical_smiles(smiles: Iterable[str]) -> list[str]:
+    """Return the canonical SMILES of each, so that one molecule has one name however it was written.
+
+    Splits that hold drugs out need it: the same molecule, written in two ways, must not be on both sides.
+
+    Raises
+    ------
+    InputDataError
+        Names the first SMILES that RDKit cannot read.
+    """
+    return [_canonical(s) for s in smiles]
 
 
 def morgan_fingerprints(smiles: Sequence[str], n_bits: int = 512, radius: int = 2) -> np.ndarray:

@@ -137,13 +137,13 @@ def read_annotation(path: str | Path) -> pd.DataFrame:
 
 
 def read_symbols(path: str | Path) -> pd.DataFrame:
-    """Read the HGNC table: ensembl_id, symbol, previous, alias (tuples), entrez_id; approved entries only."""
+    """Read the approved entries of HGNC: ensembl_id (may be empty), symbol, previous, alias (tuples), entrez_id."""
     names = {
         "Ensembl gene ID": "ensembl_id", "Approved symbol": "symbol", "Previous symbols": "previous",
         "Alias symbols": "alias", "NCBI Gene ID(supplied by NCBI)": "entrez_id", "Status": "status",
     }  # fmt: skip
     table = read_tsv(path, list(names), dtype=str).fillna("").rename(columns=names)
-    table = table[(table["status"] == "Approved") & (table["ensembl_id"] != "")].drop_duplicates("ensembl_id")
+    table = table[table["status"] == "Approved"].copy()
     for column in ("previous", "alias"):
         table[column] = [tuple(s.strip() for s in text.split(",") if s.strip()) for text in table[column]]
     return table[["ensembl_id", "symbol", "previous", "alias", "entrez_id"]].reset_index(drop=True)
@@ -267,9 +267,10 @@ def _ranked(table: pd.DataFrame, detection: pd.DataFrame | None, size: int) -> p
     coding = table[(table["biotype"] == "protein_coding") & table["primary"]].sort_values("ensembl_id")
     if len(coding) >= size:
         return coding.head(size)
-    others = table[(table["biotype"] != "protein_coding")].copy()
-    seen = pd.DataFrame(columns=["ensembl_id", "datasets", "cells"]) if detection is None else detection
-    others = others.merge(seen, on="ensembl_id", how="left").fillna({"datasets": 0, "cells": 0})
+    others = table[table["biotype"] != "protein_coding"].copy()
+    for column in ("datasets", "cells"):
+        seen = {} if detection is None else detection.set_index("ensembl_id")[column]
+        others[column] = others["ensembl_id"].map(seen).fillna(0)
     others = others.sort_values(["datasets", "cells", "ensembl_id"], ascending=[False, False, True])
     if len(coding) + len(others) < size:
         raise InputDataError(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import tarfile
+import warnings
 import zlib
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -65,12 +66,15 @@ def read_expression(
     if not path.is_file():
         raise InputDataError(f"{path}: no such file", "an expression file", "check the path")
     try:
-        if format == "h5ad":
-            adata = _read_h5ad(path, layer)
-        elif format == "10x_h5":
-            adata = _read_10x(path)
-        else:
-            adata = _read_table(path, member, transpose)
+        with warnings.catch_warnings():
+            # equal names are summed when genes are aligned
+            warnings.filterwarnings("ignore", message="Variable names are not unique|Transforming to str index")
+            if format == "h5ad":
+                adata = _read_h5ad(path, layer)
+            elif format == "10x_h5":
+                adata = _read_10x(path)
+            else:
+                adata = _read_table(path, member, transpose)
     except InputDataError:
         raise
     except UNREADABLE as error:
@@ -95,10 +99,17 @@ def _is_integer(values: Any) -> bool:
 
 def _read_h5ad(path: Path, layer: str | None) -> anndata.AnnData:
     import anndata
+    import h5py
 
     with path.open("rb") as file:
         if file.read(8) != HDF5_MAGIC:
             raise InputDataError(f"{path}: not an HDF5 file", "an h5ad file", "check the file, or name its format")
+    with h5py.File(path) as parts:
+        if "obs" not in parts or "var" not in parts:
+            raise InputDataError(
+                f"{path}: an HDF5 file with {listing(parts)}, without obs and var", "an h5ad file",
+                "write format: 10x_h5" if "matrix" in parts else "write it with adata.write_h5ad",
+            )  # fmt: skip
     full = anndata.read_h5ad(path)
     places: dict[str, Any] = {"X": full.X, "raw": full.raw.X if full.raw is not None else None, **full.layers}
     places = {name: values for name, values in places.items() if values is not None}
@@ -172,17 +183,18 @@ def _read_table(path: Path, member: str | None, transpose: bool) -> anndata.AnnD
 
 
 def _member(path: Path, member: str) -> bytes:
+    names = []
     with tarfile.open(path) as archive:
-        names = [entry.name for entry in archive if entry.isfile()]
-        if member not in names:
-            like = nearest(member, names)
-            raise InputDataError(
-                f"{path}: no member {member!r}; it has {listing(names)}", "the name of a file in the archive",
-                f"write member: {like[0] if like else names[0]}",
-            )  # fmt: skip
-        file = archive.extractfile(member)
-        assert file is not None
-        return file.read()
+        for entry in archive:
+            file = archive.extractfile(entry)
+            if file is not None and entry.name == member:
+                return file.read()
+            names.append(entry.name)
+    like = nearest(member, names)
+    raise InputDataError(
+        f"{path}: no member {member!r}; it has {listing(names)}", "the name of a file in the archive",
+        f"write member: {like[0]}" if like else "correct member",
+    )  # fmt: skip
 
 
 def _gene_names(adata: anndata.AnnData, column: str | None, path: Path) -> list[str]:

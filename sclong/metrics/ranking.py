@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import numpy as np
-from sklearn.metrics import average_precision_score, roc_auc_score
-
 from sclong.metrics.regression import pearson
 
 
@@ -24,16 +22,21 @@ def auroc(truth: np.ndarray, scores: np.ndarray) -> float:
     """
     if len(np.unique(truth)) < 2:
         return float("nan")
+    from sklearn.metrics import roc_auc_score
+
     return float(roc_auc_score(truth, scores))
 
 
 def average_precision(truth: np.ndarray, scores: np.ndarray) -> float:
     """Return the average precision (area under the precision-recall curve, without interpolation).
 
-    A constant score has the share of positives; NaN when nothing is positive.
+    A constant score has the share of positives, and tied scores count as one threshold: their order changes nothing.
+    NaN when nothing is positive.
     """
     if not np.any(truth):
         return float("nan")
+    from sklearn.metrics import average_precision_score
+
     return float(average_precision_score(truth, scores))
 
 

@@ -17,7 +17,6 @@ from sclong.cards import Strict
 from sclong.data.drugs import morgan_fingerprints
 from sclong.data.signatures import PrepareOptions, Signatures, prepare_signatures
 from sclong.errors import InputDataError
-from sclong.heads.mlp import fit_predict_mlp
 from sclong.metrics.regression import mse, pearson, precision_at_k, spearman
 from sclong.seeding import rng
 from sclong.tasks.base import PARTS, SPLIT_COLUMNS, Features, Predictions, Problem, Task
@@ -108,6 +107,8 @@ class ChemicalPerturbation(Task):
         vectors get like predictions, so vectors that group genes as compounds do predict better. r is chosen on the
         validation part. A gene that the model does not know gets its training mean.
         """
+        from sclong.heads.mlp import fit_predict_mlp  # torch: only models with embeddings need it
+
         train, validation, test = (problem.rows(part) for part in ("train", "validation", "test"))
         x = describe(problem)
         mean_G = problem.targets[train].mean(axis=0, dtype=np.float64)

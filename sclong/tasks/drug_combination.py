@@ -1,7 +1,8 @@
 """Predict whether two drugs act synergistically on a cell line, from their structures and the line's expression.
 
 Data and folds are those of DeepDDS (Wang et al. 2022), used in the scLong paper. Every model sees a pair without order:
-features are the sum and the absolute difference of the two fingerprints.
+features are the sum and the absolute difference of the two fingerprints, so no training row needs its mirror image.
+Lines are matched by their whole name (SW48 is not SW480).
 """
 
 from __future__ import annotations
@@ -14,12 +15,12 @@ import anndata
 import numpy as np
 import pandas as pd
 from pydantic import Field
+from scipy import sparse
 
 from sclong.cards import Strict
-from sclong.data.drugs import morgan_fingerprints
+from sclong.data.drugs import canonical_smiles, morgan_fingerprints
 from sclong.data.lines import line_rows, read_deepdds_tpm, read_lines_h5ad, write_lines
 from sclong.errors import InputDataError, listing
-from sclong.heads.mlp import fit_predict_mlp
 from sclong.io.tables import read_tsv, write_tsv
 from sclong.metrics.ranking import auroc, average_precision
 from sclong.seeding import rng
@@ -27,7 +28,7 @@ from sclong.tasks.base import SPLIT_COLUMNS, Features, Predictions, Problem, Tas
 from sclong.tasks.options import check_policy, parse_options
 from sclong.tasks.predictions import answers_to
 
-POLICIES = ("leave_combination_out", "leave_drug_out")
+POLICIES = ("leave_combination_out", "leave_drug_out", "independent")
 TRIPLE = ["drug1", "drug2", "cell", "label"]
 COLUMNS = ("sample", *TRIPLE, "combination")
 
@@ -39,7 +40,7 @@ class PrepareOptions(Strict):
 
 
 class SplitOptions(Strict):
-    """Options of both split policies."""
+    """Options of every split policy."""
 
     folds: int = Field(default=3, ge=2, description="number of drawn folds, where the data has no published ones")
     max_folds: int | None = Field(default=None, ge=1, description="use only the first folds")
@@ -59,32 +60,32 @@ class DrugCombination(Task):
     metrics: ClassVar[Mapping[str, str]] = {"auroc": "max", "aupr": "max"}
 
     def prepare(self, inputs: Mapping[str, Path], options: Mapping[str, Any], out: Path) -> dict[str, Any]:
-        """Read triples and expression, and published test folds where the card names them (one file per fold)."""
+        """Read triples and expression, and published test folds where the card names them (one file per fold).
+
+        A card that names an ``independent`` file of triples adds them to the data, as the test set of the policy of that
+        name; ``independent_expression`` (transcripts per million) then adds their lines.
+        """
         chosen = parse_options(PrepareOptions, options, self.name)
-        sep = "," if inputs["triples"].suffix == ".csv" else "\t"
-        triples = read_tsv(inputs["triples"], TRIPLE, sep=sep, dtype={"drug1": str, "drug2": str, "cell": str})
-        wrong = triples[~triples["label"].isin([0, 1])]
-        if len(wrong):
-            raise InputDataError(
-                f"{inputs['triples']}: labels {listing(wrong['label'].unique())}", "0 or 1 in the column label",
-                "cut the synergy score at a threshold first",
-            )  # fmt: skip
-        read = read_lines_h5ad if chosen.expression_format == "h5ad" else read_deepdds_tpm
-        adata = read(inputs["expression"])
+        files = [inputs[role] for role in ("triples", "independent") if role in inputs]
+        triples = pd.concat([read_labels(path) for path in files], ignore_index=True)
+        triples["sample"] = [f"t{i:05d}" for i in range(len(triples))]
+        published = {p: published_folds(triples, _as_list(inputs[p])) for p in POLICIES if p in inputs}
+        adata = (read_lines_h5ad if chosen.expression_format == "h5ad" else read_deepdds_tpm)(inputs["expression"])
+        if "independent_expression" in inputs:
+            adata = add_lines(adata, inputs["independent_expression"])
         facts: dict[str, Any] = {"triples_in": len(triples), **write_lines(adata, set(triples["cell"]), out)}
         triples = triples[triples["cell"].isin(set(adata.obs_names))].reset_index(drop=True)
-        morgan_fingerprints(sorted({*triples["drug1"], *triples["drug2"]}))  # all are readable, or an error now
-        triples["sample"] = [f"t{i:05d}" for i in range(len(triples))]
+        facts["repeated_triples"] = int(triples.duplicated(["drug1", "drug2", "cell"]).sum())
+        for column in ("drug1", "drug2"):
+            triples[column] = canonical_smiles(triples[column])
         triples["combination"] = [
             "+".join(sorted(pair)) for pair in zip(triples["drug1"], triples["drug2"], strict=True)
         ]
         triples["label"] = triples["label"].astype(int)
         write_tsv(triples[list(COLUMNS)], out / "triples.tsv")
-        for policy in POLICIES:
-            if policy in inputs:
-                folds = published_folds(triples, _as_list(inputs[policy]))
-                write_tsv(folds, out / f"{policy}.tsv")
-                facts[f"{policy}_folds"] = folds["fold"].nunique()
+        for policy, folds in published.items():
+            write_tsv(folds[folds["sample"].isin(triples["sample"])], out / f"{policy}.tsv")
+            facts[f"{policy}_folds"] = folds["fold"].nunique()
         return {**facts, "triples": len(triples), "positive": int(triples["label"].sum())}
 
     def split(self, dataset: Path, policy: str, options: Mapping[str, Any], seed: int) -> pd.DataFrame:
@@ -95,7 +96,12 @@ class DrugCombination(Task):
         published = dataset / f"{policy}.tsv"
         if published.is_file():
             table = read_tsv(published, ["fold", "sample"], dtype=str)
-            tests = [set(rows["sample"]) for _, rows in table.groupby("fold")]
+            tests = [set(rows["sample"]) for _, rows in table.groupby("fold", sort=False)]
+        elif policy == "independent":
+            raise InputDataError(
+                f"{dataset} has no independent set", "a data set whose card names the input `independent`",
+                "add it to the inputs, or use another split policy",
+            )  # fmt: skip
         else:
             tests = drawn_folds(triples, policy, chosen.folds, seed)
         out = []
@@ -121,6 +127,8 @@ class DrugCombination(Task):
 
     def solve(self, problem: Problem, features: Features, seed: int) -> np.ndarray:
         """Predict with a small network from both drugs (without order) and the line's embedding."""
+        from sclong.heads.mlp import fit_predict_mlp  # torch: only models with embeddings need it
+
         lines = problem.samples["cell"].to_numpy(dtype=str)
         x = np.hstack(
             [pair_fingerprints(problem), line_rows(features.cells, lines, features.model, features.cell_embedding)]
@@ -133,7 +141,10 @@ class DrugCombination(Task):
         )  # fmt: skip
 
     def score(self, dataset: Path, split: pd.DataFrame, predictions: Predictions) -> pd.DataFrame:
-        """Score each fold; the value is the mean over folds, n the test triples of all folds."""
+        """Score each fold; the value is the mean over folds, n the test triples of all folds.
+
+        A fold with one class only has no AUROC (without positives, no AUPR either) and is left out of that mean.
+        """
         labels = read_triples(dataset).set_index("sample")["label"]
         scores, n, scenario = [], 0, ""
         for fold in split["fold"].unique():
@@ -158,6 +169,34 @@ def read_triples(dataset: Path) -> pd.DataFrame:
     return read_tsv(dataset / "triples.tsv", COLUMNS, dtype=text)
 
 
+def read_labels(path: Path) -> pd.DataFrame:
+    """Read triples with labels: columns drug1, drug2 (SMILES), cell, label; comma separated if the file is a .csv.
+
+    Raises
+    ------
+    InputDataError
+        For a label that is neither 0 nor 1.
+    """
+    sep = "," if path.suffix == ".csv" else "\t"
+    triples = read_tsv(path, TRIPLE, sep=sep, dtype={"drug1": str, "drug2": str, "cell": str})[TRIPLE]
+    wrong = triples[~triples["label"].isin([0, 1])]
+    if len(wrong):
+        raise InputDataError(
+            f"{path}: labels {listing(wrong['label'].unique())}", "0 or 1 in the column label",
+            "cut the synergy score at a threshold first",
+        )  # fmt: skip
+    return triples
+
+
+def add_lines(adata: anndata.AnnData, path: Path) -> anndata.AnnData:
+    """Add the lines of a table of transcripts per million that `adata` lacks, as log(1 + TPM); complete genes only."""
+    table = pd.read_csv(path, index_col=0).dropna(axis=1)
+    table = table[~table.index.isin(adata.obs_names)]
+    more = anndata.AnnData(sparse.csr_matrix(np.log1p(table.to_numpy()), dtype=np.float32))
+    more.obs_names, more.var_names = table.index.astype(str), table.columns.astype(str)
+    return anndata.concat([adata, more], join="inner")
+
+
 def published_folds(triples: pd.DataFrame, files: Sequence[Path]) -> pd.DataFrame:
     """Find the triples of each published test fold: columns fold, sample.
 
@@ -169,7 +208,7 @@ def published_folds(triples: pd.DataFrame, files: Sequence[Path]) -> pd.DataFram
     key = pd.MultiIndex.from_frame(triples[["drug1", "drug2", "cell"]])
     out = []
     for fold, path in enumerate(files):
-        rows = read_tsv(path, TRIPLE, sep=",", dtype={"drug1": str, "drug2": str, "cell": str})
+        rows = read_labels(path)
         wanted = pd.MultiIndex.from_frame(rows[["drug1", "drug2", "cell"]])
         unknown = ~wanted.isin(key)
         if unknown.any():

@@ -15,10 +15,9 @@ import pandas as pd
 from pydantic import Field
 
 from sclong.cards import Strict
-from sclong.data.drugs import morgan_fingerprints
+from sclong.data.drugs import canonical_smiles, morgan_fingerprints
 from sclong.data.lines import line_rows, read_gdsc, read_lines_h5ad, write_lines
-from sclong.errors import InputDataError
-from sclong.heads.mlp import fit_predict_mlp
+from sclong.errors import InputDataError, listing
 from sclong.io.tables import read_tsv, write_tsv
 from sclong.metrics.ranking import grouped_pearson
 from sclong.metrics.regression import pearson, spearman
@@ -71,31 +70,40 @@ class DrugResponse(Task):
         else:
             pairs = read_deepcdr_layout(inputs)
             adata = read_gdsc(inputs["expression"], inputs["lines"])
-        facts: dict[str, Any] = {"pairs_in": len(pairs)}
-        pairs = pairs.dropna(subset=["ln_ic50", "smiles"])
+        pairs = measured(pairs, inputs["responses"]).fillna({"tissue": ""})
+        facts: dict[str, Any] = {"pairs_in": len(pairs), "pairs_without_structure": int(pairs["smiles"].isna().sum())}
+        pairs = pairs.dropna(subset=["smiles"])
         facts |= write_lines(adata, set(pairs["cell_line"]), out)
         pairs = pairs[pairs["cell_line"].isin(set(adata.obs_names))].reset_index(drop=True)
         if chosen.max_pairs is not None and len(pairs) > chosen.max_pairs:
             drawn = rng("drug response pairs").choice(len(pairs), chosen.max_pairs, replace=False)
             pairs = pairs.iloc[np.sort(drawn)].reset_index(drop=True)
-        morgan_fingerprints(sorted(set(pairs["smiles"])))  # every structure is readable, or an error now
+        pairs["smiles"] = canonical_smiles(pairs["smiles"])
         pairs["sample"] = pairs["drug_id"] + "|" + pairs["cell_line"]
-        if pairs["sample"].duplicated().any():
-            pairs = pairs.groupby([c for c in COLUMNS if c != "ln_ic50"], as_index=False, sort=False).mean()
-            facts["repeated_pairs_averaged"] = True
+        facts["repeated_pairs_averaged"] = int(pairs["sample"].duplicated().sum())
+        pairs["ln_ic50"] = pairs.groupby("sample")["ln_ic50"].transform("mean")
+        pairs = pairs.drop_duplicates("sample")
         write_tsv(pairs[list(COLUMNS)], out / "pairs.tsv")
-        return {**facts, "pairs": len(pairs), "drugs": pairs["drug_id"].nunique()}
+        structures = pairs["smiles"].nunique()
+        return {**facts, "pairs": len(pairs), "drugs": pairs["drug_id"].nunique(), "structures": structures}
 
     def split(self, dataset: Path, policy: str, options: Mapping[str, Any], seed: int) -> pd.DataFrame:
-        """Cut pairs at random within each tissue, or by drug, or by line."""
+        """Cut pairs at random within each tissue, or by drug, or by line.
+
+        What one structure did to one line stays together, also when it was measured under two drug ids.
+        """
         check_policy(policy, POLICIES, self.name)
         chosen = parse_options(SplitOptions, options, f"{self.name}, split {policy}")
         pairs = read_pairs(dataset)
-        unit = {"random_pairs": "sample", "leave_drug_out": "smiles", "leave_cell_out": "cell_line"}[policy]
+        units = {
+            "random_pairs": pairs["smiles"] + "|" + pairs["cell_line"],
+            "leave_drug_out": pairs["smiles"],
+            "leave_cell_out": pairs["cell_line"],
+        }[policy]
         strata = pairs["tissue"] if policy == "random_pairs" else pd.Series("", index=pairs.index)
         part = np.empty(len(pairs), dtype=object)
         for stratum, rows in pairs.groupby(strata):
-            part[rows.index] = _draw(rows[unit], chosen, seed, str(stratum))
+            part[rows.index] = _draw(units[rows.index], chosen, seed, str(stratum))
         scenario = np.where(part == "test", policy, "")
         return pd.DataFrame(
             {"fold": "0", "sample": pairs["sample"], "part": part, "scenario": scenario}, columns=list(SPLIT_COLUMNS)
@@ -114,6 +122,8 @@ class DrugResponse(Task):
 
     def solve(self, problem: Problem, features: Features, seed: int) -> np.ndarray:
         """Predict with a small network from the drug's fingerprint and the line's embedding."""
+        from sclong.heads.mlp import fit_predict_mlp  # torch: only models with embeddings need it
+
         lines = problem.samples["cell_line"].to_numpy(dtype=str)
         x = np.hstack(
             [fingerprints(problem), line_rows(features.cells, lines, features.model, features.cell_embedding)]
@@ -141,6 +151,25 @@ class DrugResponse(Task):
             }
             out += [(rows["scenario"].iloc[0], m, v, len(rows), "pairs") for m, v in scores.items()]
         return pd.DataFrame(out, columns=["scenario", "metric", "value", "n", "unit"])
+
+
+def measured(pairs: pd.DataFrame, path: Path) -> pd.DataFrame:
+    """Return the pairs that have a response.
+
+    Raises
+    ------
+    InputDataError
+        When a response is not a finite number.
+    """
+    pairs = pairs.dropna(subset=["ln_ic50"])
+    values = pd.to_numeric(pairs["ln_ic50"], errors="coerce")
+    wrong = ~np.isfinite(values.to_numpy(float))
+    if wrong.any():
+        raise InputDataError(
+            f"{path}: ln_ic50 {listing(pairs.loc[wrong, 'ln_ic50'].unique())}",
+            "a finite number, or an empty cell where nothing was measured", "correct the table of responses",
+        )  # fmt: skip
+    return pairs.assign(ln_ic50=values)
 
 
 def _draw(units: pd.Series, chosen: SplitOptions, seed: int, stratum: str) -> np.ndarray:
@@ -171,12 +200,13 @@ def read_pairs(dataset: Path) -> pd.DataFrame:
 
 def read_table_layout(responses: Path, drugs: Path) -> pd.DataFrame:
     """Read a table of pairs (drug_id, cell_line, tissue, ln_ic50) and one of drugs (drug_id, smiles)."""
-    pairs = read_tsv(responses, ["drug_id", "cell_line", "tissue", "ln_ic50"], dtype={"drug_id": str})
+    text = {"drug_id": str, "cell_line": str, "tissue": str}
+    pairs = read_tsv(responses, [*text, "ln_ic50"], dtype=text)
     smiles = read_tsv(drugs, ["drug_id", "smiles"], dtype=str).drop_duplicates("drug_id").set_index("drug_id")["smiles"]
     lost = sorted(set(pairs["drug_id"]) - set(smiles.index))
     if lost:
         raise InputDataError(
-            f"{responses}: drugs {lost[:5]} are not in {drugs}", "a structure for every drug", "add their SMILES"
+            f"{responses}: drugs {listing(lost)} are not in {drugs}", "a structure for every drug", "add their SMILES"
         )
     return pairs.assign(smiles=pairs["drug_id"].map(smiles))
 
@@ -184,20 +214,21 @@ def read_table_layout(responses: Path, drugs: Path) -> pd.DataFrame:
 def read_deepcdr_layout(inputs: Mapping[str, Path]) -> pd.DataFrame:
     """Read DeepCDR's files: ln IC50 (drugs x lines), PubChem ids and SMILES of drugs, cancer type of lines.
 
-    Drugs without a numeric PubChem id or without a structure, and lines without a cancer type, are left out, as published.
+    Drugs without a PubChem id or a structure have an empty ``smiles``, lines without a cancer type an empty ``tissue``:
+    as published, the latter stay (with the 561 lines of the published set: 107,446 pairs of 238 drug ids).
     """
     table = pd.read_csv(inputs["responses"], index_col=0)
     drugs = pd.read_csv(inputs["drug_list"], dtype=str)
     pubchem = drugs.set_index("drug_id")["PubCHEM"]
-    smiles = pd.read_csv(inputs["drugs"], sep="\t", header=None, index_col=0, dtype=str)[1]
+    smiles = pd.read_csv(inputs["drugs"], sep="\t", header=None, names=["pubchem", "smiles"], dtype=str)
+    smiles = smiles.drop_duplicates("pubchem").set_index("pubchem")["smiles"]
     lines = pd.read_csv(inputs["annotation"], sep="\t", dtype=str)
-    tissue = lines.drop_duplicates("depMapID").set_index("depMapID")["tcga_code"].dropna()
+    tissue = lines.drop_duplicates("depMapID").set_index("depMapID")["tcga_code"]
     pairs = table.rename_axis("drug_id").reset_index().melt("drug_id", var_name="cell_line", value_name="ln_ic50")
     pairs["drug_id"] = pairs["drug_id"].str.removeprefix("GDSC:")
-    pairs["pubchem"] = pairs["drug_id"].map(pubchem[~pubchem.index.duplicated()])
-    pairs["smiles"] = pairs["pubchem"].map(smiles[~smiles.index.duplicated()])
+    pairs["smiles"] = pairs["drug_id"].map(pubchem).map(smiles)
     pairs["tissue"] = pairs["cell_line"].map(tissue)
-    return pairs.dropna(subset=["ln_ic50", "smiles", "tissue"]).reset_index(drop=True)
+    return pairs
 
 
 TASK = DrugResponse()

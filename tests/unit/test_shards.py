@@ -1,0 +1,101 @@
+"""Shards: what goes in comes out, any cells in any order, and damage is seen."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy import sparse
+
+from sclong.errors import InputDataError
+from sclong.io.files import read_json
+from sclong.io.shards import OBS_COLUMNS, ShardStore, ShardWriter
+
+N_GENES = 11
+
+
+def cells(n: int, name: str, seed: int) -> tuple[sparse.csr_matrix, pd.DataFrame]:
+    counts = np.random.default_rng(seed).poisson(0.7, size=(n, N_GENES))
+    obs = pd.DataFrame({column: [f"{column}-{name}-{i % 3}" for i in range(n)] for column in OBS_COLUMNS})
+    return sparse.csr_matrix(counts.astype(np.float32)), obs
+
+
+@pytest.fixture
+def written(tmp_path: Path) -> tuple[Path, np.ndarray, pd.DataFrame]:
+    parts = [cells(5, "a", 0), cells(13, "b", 1), cells(1, "c", 2)]
+    with ShardWriter(tmp_path / "shards", "feed", N_GENES, 4) as writer:
+        for counts, obs in parts:
+            writer.append(counts, obs)
+    dense = np.concatenate([counts.toarray() for counts, _ in parts])
+    return tmp_path / "shards", dense, pd.concat([obs for _, obs in parts], ignore_index=True)
+
+
+def test_round_trip(written: tuple[Path, np.ndarray, pd.DataFrame]) -> None:
+    folder, dense, obs = written
+    store = ShardStore(folder)
+    assert (len(store), store.n_genes, store.vocabulary_hash) == (19, N_GENES, "feed")
+    assert [s["cells"] for s in store.facts["shards"]] == [4, 4, 4, 4, 3]
+    np.testing.assert_array_equal(store.rows(np.arange(19)).toarray(), dense)
+    assert store.obs.astype(str).equals(obs)
+    store.verify()
+
+
+def test_rows_in_any_order_and_again(written: tuple[Path, np.ndarray, pd.DataFrame]) -> None:
+    folder, dense, _ = written
+    order = np.array([18, 0, 7, 7, 3, 4])
+    rows = ShardStore(folder).rows(order)
+    assert rows.dtype == np.float32
+    np.testing.assert_array_equal(rows.toarray(), dense[order])
+    assert ShardStore(folder).rows(np.array([], dtype=int)).shape == (0, N_GENES)
+
+
+def test_how_cells_arrive_does_not_matter(tmp_path: Path, written: tuple[Path, np.ndarray, pd.DataFrame]) -> None:
+    folder, dense, obs = written
+    with ShardWriter(tmp_path / "at_once", "feed", N_GENES, 4) as writer:
+        writer.append(sparse.csr_matrix(dense), obs)
+    assert read_json(tmp_path / "at_once" / "shards.json") == read_json(folder / "shards.json")
+
+
+def test_an_interrupted_corpus_is_no_corpus(tmp_path: Path) -> None:
+    counts, obs = cells(9, "a", 0)
+
+    def interrupted() -> None:
+        with ShardWriter(tmp_path, "feed", N_GENES, 4) as writer:
+            writer.append(counts, obs)
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        interrupted()
+    with pytest.raises(InputDataError, match=r"no shards\.json"):
+        ShardStore(tmp_path)
+
+
+def test_no_cell_at_all(tmp_path: Path) -> None:
+    with pytest.raises(InputDataError, match="no cell"):
+        ShardWriter(tmp_path, "feed", N_GENES, 4).close()
+
+
+@pytest.mark.parametrize("array", ["data", "indices", "indptr"])
+def test_a_truncated_array_is_seen_when_opened(written: tuple[Path, np.ndarray, pd.DataFrame], array: str) -> None:
+    path = written[0] / "shard_00001" / f"{array}.npy"
+    path.write_bytes(path.read_bytes()[:-8])
+    with pytest.raises(InputDataError, match=rf"shard_00001.{array}\.npy"):
+        ShardStore(written[0])
+
+
+def test_arrays_of_other_lengths_are_seen_when_opened(written: tuple[Path, np.ndarray, pd.DataFrame]) -> None:
+    path = written[0] / "shard_00002" / "data.npy"
+    np.save(path, np.load(path)[:-1])
+    with pytest.raises(InputDataError, match="shard_00002"):
+        ShardStore(written[0])
+
+
+def test_verify_sees_one_changed_count(written: tuple[Path, np.ndarray, pd.DataFrame]) -> None:
+    path = written[0] / "shard_00003" / "data.npy"
+    data = np.load(path)
+    data[0] += 1
+    np.save(path, data)
+    with pytest.raises(InputDataError, match=r"1 files are not what was written: 'shard_00003/data\.npy'"):
+        ShardStore(written[0]).verify()

@@ -1,0 +1,302 @@
+"""Drug response: reading both layouts, splits without leaks, floors and ceilings, models and the head."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import anndata
+import numpy as np
+import pandas as pd
+import pytest
+
+from sclong.errors import CardError, InputDataError
+from sclong.models.controls import Constant, Shuffled, TrainMean, Truth
+from sclong.models.drugs import AdditiveMean, LinearFingerprint, RandomForest
+from sclong.seeding import rng
+from sclong.tasks.base import Features, Predictions, Problem
+from sclong.tasks.drug_response import TASK, read_deepcdr_layout
+
+SCAFFOLDS = ["c1ccccc1{}", "c1ccncc1{}", "C1CCCCC1{}", "c1ccc2[nH]ccc2c1{}"]
+GROUPS = ["O", "N", "Cl", "C(=O)O", "C#N", "S(N)(=O)=O"]
+DRUGS = {f"{i + 1}": SCAFFOLDS[i % 4].format(GROUPS[i // 4]) for i in range(24)}
+TWIN = ("99", "Oc1ccccc1")  # drug "1" once more: another id, the same molecule written in another way
+TISSUES = ["lung", "skin"]
+LINES = ["SW48", "SW480", *(f"L{i}" for i in range(18))]
+POLICIES = ["random_pairs", "leave_drug_out", "leave_cell_out"]
+STATE = rng("state of lines").normal(size=(len(LINES), 3))  # what expression shows of a line
+
+
+def response() -> np.ndarray:
+    """Potency of the drug, resistance of the line, and an interaction that needs both; (drugs, lines)."""
+    draw = rng("toy response")
+    scaffold, group = draw.normal(size=(4, 4)), draw.normal(size=(6, 4))
+    drug = np.array([scaffold[i % 4] + group[i // 4] for i in range(24)])
+    potency, interaction = 2 * drug[:, :1], drug[:, 1:] @ STATE.T
+    return potency + draw.normal(0, 0.5, len(LINES)) + interaction
+
+
+def write_inputs(folder: Path) -> dict[str, Path]:
+    values = response()
+    rows = [(d, LINES[j], TISSUES[j % 2], values[i, j]) for i, d in enumerate(DRUGS) for j in range(len(LINES))]
+    rows += [(TWIN[0], LINES[j], TISSUES[j % 2], values[0, j] + 0.1) for j in range(len(LINES))]
+    rows += [("1", "not_sequenced", "lung", 1.0)]
+    pairs = pd.DataFrame(rows, columns=["drug_id", "cell_line", "tissue", "ln_ic50"])
+    pairs.loc[3, "ln_ic50"] = np.nan
+    pairs.to_csv(folder / "responses.tsv", sep="\t", index=False)
+    drugs = pd.DataFrame([*DRUGS.items(), TWIN], columns=["drug_id", "smiles"])
+    drugs.to_csv(folder / "drugs.tsv", sep="\t", index=False)
+    genes = np.exp(STATE @ rng("genes").normal(size=(3, 30)))
+    lines = anndata.AnnData(genes.astype(np.float32), obs=pd.DataFrame(index=LINES))
+    lines.var_names = [f"G{i}" for i in range(30)]
+    lines.write_h5ad(folder / "lines.h5ad")
+    return {
+        "responses": folder / "responses.tsv",
+        "drugs": folder / "drugs.tsv",
+        "expression": folder / "lines.h5ad",
+    }
+
+
+@pytest.fixture(scope="module")
+def inputs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    return write_inputs(tmp_path_factory.mktemp("response"))
+
+
+@pytest.fixture(scope="module")
+def dataset(inputs: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("dataset")
+    TASK.prepare(inputs, {}, folder)
+    return folder
+
+
+def problem_of(dataset: Path, policy: str, *, sees_truth: bool = False, seed: int = 1) -> tuple[pd.DataFrame, Problem]:
+    split = TASK.split(dataset, policy, {}, seed)
+    (problem,) = TASK.problems(dataset, split, sees_truth=sees_truth)
+    return split, problem
+
+
+def scored(dataset: Path, split: pd.DataFrame, problem: Problem, values: np.ndarray) -> pd.Series:
+    ids = np.array(problem.test_samples)
+    answer = Predictions(np.full(len(ids), problem.fold), ids, values.astype(np.float32), np.array(problem.outputs))
+    table = TASK.score(dataset, split, answer)
+    assert set(table["metric"]) == set(TASK.metrics) and set(table["n"]) == {len(ids)}
+    assert set(table["unit"]) == {"pairs"}
+    return table.set_index("metric")["value"]
+
+
+# --------------------------------------------------------------------------------------------------- data
+
+
+def test_prepare_keeps_and_counts(inputs: dict[str, Path], tmp_path: Path) -> None:
+    facts = TASK.prepare(inputs, {}, tmp_path)
+    assert facts["pairs_in"] == 25 * 20 + 1 - 1  # one without a value
+    assert facts["pairs"] == facts["pairs_in"] - 1  # the line without expression
+    assert (facts["lines"], facts["lines_without_expression"]) == (20, 1)
+    assert (facts["drugs"], facts["structures"]) == (25, 24)
+    pairs = pd.read_csv(tmp_path / "pairs.tsv", sep="\t", dtype=str)
+    assert pairs["sample"].tolist()[:2] == ["1|SW48", "1|SW480"] and pairs["sample"].is_unique
+    assert anndata.read_h5ad(tmp_path / "expression.h5ad").uns["value_kind"] == "nonnegative"
+
+
+def test_the_cap_is_seeded(inputs: dict[str, Path], tmp_path: Path) -> None:
+    tables = []
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+        assert TASK.prepare(inputs, {"max_pairs": 60}, tmp_path / name)["pairs"] == 60
+        tables.append((tmp_path / name / "pairs.tsv").read_text())
+    assert tables[0] == tables[1]
+
+
+def rewritten(inputs: dict[str, Path], role: str, folder: Path, **columns: object) -> dict[str, Path]:
+    """Inputs with the first row of a table changed."""
+    table = pd.read_csv(inputs[role], sep="\t", dtype=str)
+    for column, value in columns.items():
+        table.loc[0, column] = value
+    table.to_csv(folder / f"{role}.tsv", sep="\t", index=False)
+    return {**inputs, role: folder / f"{role}.tsv"}
+
+
+def test_a_pair_measured_twice_is_averaged(inputs: dict[str, Path], tmp_path: Path) -> None:
+    changed = rewritten(inputs, "responses", tmp_path, cell_line="SW480", tissue="", ln_ic50="100")
+    (tmp_path / "out").mkdir()
+    assert TASK.prepare(changed, {}, tmp_path / "out")["repeated_pairs_averaged"] == 1
+    pairs = pd.read_csv(tmp_path / "out/pairs.tsv", sep="\t", dtype={"drug_id": str}).set_index("sample")
+    assert pairs.loc["1|SW480", "ln_ic50"] == pytest.approx((100 + response()[0, 1]) / 2)
+
+
+def test_lines_named_like_numbers_stay_text(inputs: dict[str, Path], tmp_path: Path) -> None:
+    number = {name: str(600 + i) for i, name in enumerate([*LINES, "not_sequenced"])}
+    table = pd.read_csv(inputs["responses"], sep="\t", dtype=str)
+    table.assign(cell_line=table["cell_line"].map(number)).to_csv(tmp_path / "r.tsv", sep="\t", index=False)
+    lines = anndata.read_h5ad(inputs["expression"])
+    lines.obs_names = [number[n] for n in lines.obs_names]
+    lines.write_h5ad(tmp_path / "lines.h5ad")
+    (tmp_path / "out").mkdir()
+    changed = {**inputs, "responses": tmp_path / "r.tsv", "expression": tmp_path / "lines.h5ad"}
+    assert TASK.prepare(changed, {}, tmp_path / "out")["lines"] == 20
+
+
+def test_what_is_wrong_is_named(inputs: dict[str, Path], tmp_path: Path) -> None:
+    for role, columns, message in [
+        ("drugs", {"smiles": "c1cccc"}, "'c1cccc' is not a molecule"),
+        ("drugs", {"drug_id": "x"}, "drugs '1' are not in"),
+        ("responses", {"ln_ic50": "high"}, "ln_ic50 'high'"),
+        ("responses", {"ln_ic50": "inf"}, "ln_ic50 'inf'"),
+    ]:
+        with pytest.raises(InputDataError, match=message):
+            TASK.prepare(rewritten(inputs, role, tmp_path, **columns), {}, tmp_path)
+    with pytest.raises(CardError, match="max_pair"):
+        TASK.prepare(inputs, {"max_pair": 60}, tmp_path)
+
+
+# -------------------------------------------------------------------------------------------------- splits
+
+
+@pytest.mark.parametrize("policy", POLICIES)
+def test_splits_do_not_leak(dataset: Path, policy: str) -> None:
+    split, problem = problem_of(dataset, policy)
+    samples = problem.samples
+    assert set(split["part"]) == {"train", "validation", "test"}
+    assert set(split["scenario"]) == {policy, ""} and (split["scenario"] == policy).eq(split["part"] == "test").all()
+    unit = {"random_pairs": samples["smiles"] + samples["cell_line"], "leave_drug_out": samples["smiles"]}
+    held = unit.get(policy, samples["cell_line"])
+    assert held.groupby(samples["part"]).agg(set).pipe(lambda s: sum(map(len, s))) == held.nunique()
+    twins = samples[samples["drug_id"].isin([TWIN[0], "1"])]  # one molecule under two ids: never on both sides
+    assert (twins.groupby("cell_line")["part"].nunique() == 1).all()
+
+
+def test_random_pairs_are_drawn_within_tissues(dataset: Path) -> None:
+    _, problem = problem_of(dataset, "random_pairs")
+    shares = problem.samples.groupby("tissue")["part"].value_counts(normalize=True).unstack()
+    assert list(shares.index) == sorted(TISSUES)
+    np.testing.assert_allclose(shares[["test", "validation", "train"]], [[0.1, 0.1, 0.8]] * 2, atol=0.02)
+
+
+def test_splits_follow_their_seed_only(dataset: Path) -> None:
+    for policy in POLICIES:
+        one, again, other = (TASK.split(dataset, policy, {}, seed) for seed in (1, 1, 2))
+        pd.testing.assert_frame_equal(one, again)
+        assert (one["part"] != other["part"]).any()
+    with pytest.raises(CardError, match="leave_drug_out"):
+        TASK.split(dataset, "leave_drugs_out", {}, 1)
+
+
+def test_models_do_not_see_the_test(dataset: Path) -> None:
+    _, problem = problem_of(dataset, "random_pairs")
+    hidden = np.isnan(problem.targets[:, 0])
+    assert hidden[problem.rows("test")].all() and hidden.sum() == len(problem.rows("test"))
+    assert "ln_ic50" not in problem.samples
+    _, open_problem = problem_of(dataset, "random_pairs", sees_truth=True)
+    assert not np.isnan(open_problem.targets).any()
+
+
+# ------------------------------------------------------------------------------------- floors, ceilings, models
+
+
+@pytest.mark.parametrize("policy", POLICIES)
+def test_floors_and_ceilings(dataset: Path, policy: str) -> None:
+    split, problem = problem_of(dataset, policy, sees_truth=True)
+    truth = scored(dataset, split, problem, Truth().predict(problem, 0))
+    np.testing.assert_allclose(truth[["pearson", "spearman", "rmse", "pearson_per_drug"]], [1, 1, 0, 1], atol=1e-6)
+    split, problem = problem_of(dataset, policy)
+    for model in (Constant(), TrainMean()):
+        floor = scored(dataset, split, problem, model.predict(problem, 0))
+        assert (floor[["pearson", "spearman", "pearson_per_drug"]] == 0).all() and floor["rmse"] > 0.5
+    chance = [scored(dataset, split, problem, Shuffled().predict(problem, s)) for s in range(20)]
+    assert abs(np.mean([c["pearson"] for c in chance])) < 0.15
+
+
+def test_the_additive_control_is_the_mean_of_the_drug_and_of_the_line(dataset: Path) -> None:
+    _, problem = problem_of(dataset, "random_pairs")
+    answer = AdditiveMean().predict(problem, 0)[0, 0]
+    train = problem.samples.iloc[problem.rows("train")].assign(y=problem.targets[problem.rows("train"), 0])
+    row = problem.samples.iloc[problem.rows("test")[0]]
+    drug = train.loc[train["smiles"] == row["smiles"], "y"].mean()
+    line = train.loc[train["cell_line"] == row["cell_line"], "y"].mean()
+    assert answer == pytest.approx(drug + line - train["y"].mean(), rel=1e-4)
+
+
+def test_the_additive_control_knows_potency_and_no_interaction(dataset: Path) -> None:
+    split, problem = problem_of(dataset, "random_pairs")
+    scores = scored(dataset, split, problem, AdditiveMean().predict(problem, 0))
+    assert scores["pearson"] > scores["pearson_per_drug"] + 0.2
+    split, problem = problem_of(dataset, "leave_drug_out")  # a drug never seen: what is left is the line
+    of_line = pd.Series(AdditiveMean().predict(problem, 0)[:, 0]).groupby(
+        problem.samples.iloc[problem.rows("test")]["cell_line"].to_numpy()
+    )
+    assert of_line.nunique().max() == 1
+
+
+@pytest.mark.parametrize("model", [LinearFingerprint(), RandomForest(n_estimators=20)])
+def test_classical_models_learn_and_repeat(
+    dataset: Path, model: LinearFingerprint | RandomForest, request: pytest.FixtureRequest
+) -> None:
+    split, problem = problem_of(dataset, "leave_cell_out")
+    answer = model.predict(problem, 0)
+    assert answer.dtype == np.float32 and answer.shape == (len(problem.test_samples), 1)
+    np.testing.assert_array_equal(answer, model.predict(problem, 0))
+    assert scored(dataset, split, problem, answer)["pearson"] > 0.5
+
+
+def test_the_head_uses_the_embedding_of_the_right_line(dataset: Path) -> None:
+    split, problem = problem_of(dataset, "random_pairs")
+    order = rng("other order").permutation(len(LINES))
+    names = np.array(LINES)[order]
+    vectors = STATE[order].astype(np.float32)
+    known = Features("known", names, vectors, np.array(["G0"]), None, np.array([True]))
+    answer = TASK.solve(problem, known, 0)
+    np.testing.assert_array_equal(answer, TASK.solve(problem, known, 0))
+    informed = scored(dataset, split, problem, answer)
+    blind = scored(dataset, split, problem, TASK.solve(problem, Features(
+        "blind", names, np.zeros_like(vectors), np.array(["G0"]), None, np.array([True])), 0))  # fmt: skip
+    assert informed["pearson_per_drug"] > blind["pearson_per_drug"] + 0.2
+    lacking = Features("short", names[names != "SW48"], vectors[names != "SW48"], known.genes, None, known.gene_mapped)
+    with pytest.raises(InputDataError, match="no embedding of lines 'SW48'"):  # SW480 does not stand in for it
+        TASK.solve(problem, lacking, 0)
+
+
+# --------------------------------------------------------------------------------------------- DeepCDR's files
+
+
+def write_deepcdr(folder: Path) -> dict[str, Path]:
+    paths = {name: folder / f"{name}.txt" for name in ("responses", "drug_list", "drugs", "annotation")}
+    paths["responses"].write_text(
+        '"","ACH-1","ACH-2","ACH-3"\n"GDSC:1",1.5,NA,0.5\n"GDSC:2",2.5,3.5,4\n"GDSC:7",1,1,1\n"GDSC:8",1.6,2,2\n'
+    )
+    paths["drug_list"].write_text(
+        'drug_id,Name,Synonyms,Targets,Target pathway,PubCHEM,Sample Size,Count\n'
+        '1,A,"a, b",T,P,3385,1,1\n2,B,,T,P,5208,1,1\n7,C,,T,P,none,1,1\n8,A again,,T,P,3385,1,1\n'
+    )  # fmt: skip
+    paths["drugs"].write_text("3385\tCCO\n5208\tCCN\n")
+    paths["annotation"].write_text("CCLE_ID\tdepMapID\ttcga_code\nX\tACH-1\tLUAD\nY\tACH-2\tNA\nZ\tACH-3\tSKCM\n")
+    np.savez(folder / "x.npz", X=np.array([[-1.0, 0.5], [0.5, 2]]), lines=["A", "B"], genes=["TP53", "EGFR"])
+    (folder / "map.tsv").write_text("depmap_id\tdeepdr_line\nACH-1\tA\nACH-2\tB\nACH-3\t\n")
+    return {**paths, "expression": folder / "x.npz", "lines": folder / "map.tsv"}
+
+
+def test_deepcdr_layout(tmp_path: Path) -> None:
+    inputs = write_deepcdr(tmp_path)
+    (tmp_path / "out").mkdir()
+    facts = TASK.prepare(inputs, {"layout": "deepcdr"}, tmp_path / "out")
+    assert (facts["pairs_in"], facts["pairs_without_structure"]) == (11, 3)
+    assert (facts["lines"], facts["lines_without_expression"]) == (2, 1)
+    pairs = pd.read_csv(tmp_path / "out/pairs.tsv", sep="\t", keep_default_na=False, dtype=str).set_index("sample")
+    assert sorted(pairs.index) == ["1|ACH-1", "2|ACH-1", "2|ACH-2", "8|ACH-1", "8|ACH-2"]
+    assert pairs.loc["8|ACH-1", "smiles"] == "CCO" and pairs.loc["2|ACH-2", "tissue"] == ""
+    adata = anndata.read_h5ad(tmp_path / "out/expression.h5ad")
+    np.testing.assert_allclose(adata.to_df().loc["ACH-1"], [0.0, 1.5])  # x - min(x) of the line
+
+
+@pytest.mark.mirror
+def test_the_published_pairs_are_found(mirror: Path) -> None:
+    folder = mirror / "deepcdr"
+    pairs = read_deepcdr_layout(
+        {
+            "responses": folder / "GDSC_IC50.csv",
+            "drug_list": folder / "1.Drug_listMon Jun 24 09_00_55 2019.csv",
+            "drugs": folder / "223drugs_pubchem_smiles.txt",
+            "annotation": folder / "Cell_lines_annotations_20181226.txt",
+        }
+    ).dropna(subset=["ln_ic50", "smiles"])
+    lines = pd.read_csv(mirror / "gdsc_omics/deepcdr561_line_map.tsv.gz", sep="\t")["depmap_id"]
+    pairs = pairs[pairs["cell_line"].isin(lines)]
+    assert len(pairs) == 107_446 and pairs["smiles"].nunique() == 223 and pairs["cell_line"].nunique() == 561
