@@ -311,7 +311,9 @@ def _check_benchmark(card: BenchmarkCard) -> None:
 def _choose_data(plan: Plan, name: str, card: BenchmarkCard) -> None:
     alternatives = card.alternatives(plan.config.preset)
     if not alternatives:
-        plan.skipped[name] = f"the card has no data for preset {plan.config.preset!r}: {card.summary}"
+        plan.skipped[name] = (
+            f"its card has no data for preset {plan.config.preset!r} (why: config/benchmarks/{name}.yaml)"
+        )
         return
     reasons = []
     for spec in alternatives:

@@ -32,7 +32,7 @@ def check_nonnegative(values: sparse.spmatrix | np.ndarray, name: str) -> np.nda
     InputDataError
         NaN, infinity or a negative value, with how many and the first one.
     """
-    data = values.data if sparse.issparse(values) else np.asarray(values).ravel()
+    data: np.ndarray = np.asarray(values.data if sparse.issparse(values) else values).ravel()
     bad = ~np.isfinite(data)
     if bad.any():
         raise InputDataError(

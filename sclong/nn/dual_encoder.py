@@ -40,11 +40,8 @@ class Output(NamedTuple):
     merged_encodings_BND: torch.Tensor
 
 
-def top_positions(values_BN: torch.Tensor, n_top: int) -> torch.Tensor:
-    """Return positions ordered by value descending, ties by position ascending: (B, N); the first `n_top` are the top.
-
-    Masked values (below zero) come last.
-    """
+def by_value(values_BN: torch.Tensor) -> torch.Tensor:
+    """Return positions ordered by value descending, ties by position ascending, (B, N); masked values come last."""
     return torch.sort(values_BN, dim=1, descending=True, stable=True).indices
 
 
@@ -95,7 +92,7 @@ class DualEncoder(nn.Module):
         """Return the normalised vector of each value, hidden ones replaced by the mask's, (B, N, D)."""
         hidden_BN1 = (values_BN <= MASK_THRESHOLD).unsqueeze(-1)
         mask_D = self.mask_emb.weight[0]
-        mask_D = mask_D / mask_D.norm().clamp(min=1.0)
+        mask_D = mask_D * (1.0 / mask_D.norm().clamp(min=1.0)).detach()  # norm at most 1; no effect after LayerNorm
         return self.token_norm(torch.where(hidden_BN1, mask_D, self.token_emb(values_BN)).float())
 
     def forward(self, values_BN: torch.Tensor) -> Output:
@@ -112,7 +109,7 @@ class DualEncoder(nn.Module):
         """
         genes_ND = self.pos_emb() + self.go_conv()
         tokens_BND = self.encode_values(values_BN) + genes_ND
-        order_BN = top_positions(values_BN, self.n_top)
+        order_BN = by_value(values_BN)
         top_BL = order_BN[:, : self.n_top]
         rest_BR = order_BN[:, self.n_top :].sort(dim=1).values
         top_BLD = self.large_to_base_out_norm(

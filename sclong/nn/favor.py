@@ -21,8 +21,34 @@ def n_random_features(dim_head: int) -> int:
     return int(dim_head * math.log(dim_head))
 
 
+def random_features(
+    x_BHND: torch.Tensor, projection_MD: torch.Tensor, over: tuple[int, ...], eps: float = EPS
+) -> torch.Tensor:
+    """Return positive random features of queries or keys, (B, H, N, M).
+
+    ``M**-0.5 * (exp(s - |c x|**2 / 2 - max(s)) + eps)`` with ``c = D**-0.25`` and ``s = c x . direction``; the maximum runs
+    over the dimensions `over`, and the gradient flows through it, as in the published code.
+    """
+    scaled_BHND = x_BHND.shape[-1] ** -0.25 * x_BHND
+    exponent_BHNM = scaled_BHND @ projection_MD.T.to(x_BHND.dtype)
+    half_norm_BHN1 = 0.5 * scaled_BHND.square().sum(-1, keepdim=True)
+    top = exponent_BHNM.amax(dim=over, keepdim=True)
+    features_BHNM = projection_MD.shape[0] ** -0.5 * (torch.exp(exponent_BHNM - half_norm_BHN1 - top) + eps)
+    return features_BHNM.to(x_BHND.dtype)
+
+
+def query_features(q_BHND: torch.Tensor, projection_MD: torch.Tensor, stabilizer: Stabilizer) -> torch.Tensor:
+    """Return random features of queries, (B, H, N, M); the maximum is that of each query.
+
+    "per_head" is performer-pytorch 1.1.4, which lets no gradient through the maximum; the others let it through.
+    """
+    if stabilizer == "per_head":
+        return softmax_kernel(q_BHND, projection_matrix=projection_MD, is_query=True, eps=EPS)
+    return random_features(q_BHND, projection_MD, over=(3,))
+
+
 def key_features(k_BHND: torch.Tensor, projection_MD: torch.Tensor, stabilizer: Stabilizer) -> torch.Tensor:
-    """Return positive random features of keys, (B, H, N, M).
+    """Return random features of keys, (B, H, N, M).
 
     Parameters
     ----------
@@ -36,12 +62,7 @@ def key_features(k_BHND: torch.Tensor, projection_MD: torch.Tensor, stabilizer: 
     """
     if stabilizer == "per_head":
         return softmax_kernel(k_BHND, projection_matrix=projection_MD, is_query=False, eps=EPS)
-    scaled_BHND = k_BHND.shape[-1] ** -0.25 * k_BHND
-    exponent_BHNM = scaled_BHND @ projection_MD.T.to(k_BHND.dtype)
-    half_norm_BHN1 = 0.5 * scaled_BHND.square().sum(-1, keepdim=True)
-    top = exponent_BHNM.amax(dim=(1, 2, 3), keepdim=True) if stabilizer == "per_cell" else exponent_BHNM.amax()
-    features_BHNM = projection_MD.shape[0] ** -0.5 * (torch.exp(exponent_BHNM - half_norm_BHN1 - top) + EPS)
-    return features_BHNM.to(k_BHND.dtype)
+    return random_features(k_BHND, projection_MD, over=(1, 2, 3) if stabilizer == "per_cell" else (0, 1, 2, 3))
 
 
 class FavorAttention(nn.Module):
@@ -73,6 +94,6 @@ class FavorAttention(nn.Module):
 
     def forward(self, q_BHND: torch.Tensor, k_BHND: torch.Tensor, v_BHND: torch.Tensor) -> torch.Tensor:
         """Return attended values, (B, H, N, D)."""
-        q_features_BHNM = softmax_kernel(q_BHND, projection_matrix=self.projection_matrix, is_query=True, eps=EPS)
+        q_features_BHNM = query_features(q_BHND, self.projection_matrix, self.stabilizer)
         k_features_BHNM = key_features(k_BHND, self.projection_matrix, self.stabilizer)
         return linear_attention(q_features_BHNM, k_features_BHNM, v_BHND)

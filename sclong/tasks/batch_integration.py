@@ -268,6 +268,7 @@ def _write(adata: anndata.AnnData, value_kind: str, out: Path) -> None:
     labels = adata.obs.rename_axis("sample").reset_index()[["sample", "batch", "cell_type"]]
     write_tsv(labels, out / "labels.tsv")
     shown = anndata.AnnData(sparse.csr_matrix(adata.X), obs=adata.obs[["batch"]].copy(), var=adata.var[[]].copy())
+    shown.obs_names.name = shown.var_names.name = None  # names of other types cannot be written
     shown.uns["value_kind"] = value_kind
     shown.write_h5ad(out / "expression.h5ad")
 

@@ -50,7 +50,7 @@ class SplitOptions(Strict):
 class DrugCombination(Task):
     """Triples of two drugs and a line; see the module.
 
-    ``Problem.samples`` has the columns part, scenario, drug1, drug2 (SMILES), cell; the target is 1 for synergy, else 0.
+    ``Problem.samples`` has the columns part, scenario, drug1, drug2 (SMILES), cell; the target is 1 (synergy) or 0.
     ``Problem.context``: ``expression``, the lines' expression (data frame, lines x genes).
     """
 
@@ -62,8 +62,8 @@ class DrugCombination(Task):
     def prepare(self, inputs: Mapping[str, Path], options: Mapping[str, Any], out: Path) -> dict[str, Any]:
         """Read triples and expression, and published test folds where the card names them (one file per fold).
 
-        A card that names an ``independent`` file of triples adds them to the data, as the test set of the policy of that
-        name; ``independent_expression`` (transcripts per million) then adds their lines.
+        A card that names an ``independent`` file of triples adds them to the data, as the test set of the policy of
+        that name; ``independent_expression`` (transcripts per million) then adds their lines.
         """
         chosen = parse_options(PrepareOptions, options, self.name)
         files = [inputs[role] for role in ("triples", "independent") if role in inputs]
@@ -245,7 +245,7 @@ def drawn_folds(triples: pd.DataFrame, policy: str, folds: int, seed: int) -> li
 def validation_rows(
     triples: pd.DataFrame, part: np.ndarray, policy: str, fraction: float, seed: int, fold: int
 ) -> np.ndarray:
-    """Return the positions of a fold's validation triples: held-out combinations, or held-out drugs, of the training."""
+    """Return the positions of a fold's validation triples: combinations, or drugs, held out of the training."""
     train = np.flatnonzero(part == "train")
     rows = triples.iloc[train]
     by_combination = policy == "leave_combination_out"

@@ -173,7 +173,7 @@ def measured(pairs: pd.DataFrame, path: Path) -> pd.DataFrame:
 
 
 def _draw(units: pd.Series, chosen: SplitOptions, seed: int, stratum: str) -> np.ndarray:
-    """Return the part of each sample: all samples of a unit go together; at least one unit per part if there are three."""
+    """Return the part of each sample: samples of a unit go together, and no part is empty if there are three units."""
     names = np.unique(units.to_numpy(dtype=str))
     drawn = rng("drug response split", seed, stratum).permutation(names)
     if len(names) < 3:

@@ -18,7 +18,7 @@ def gene(n: int) -> str:
 @pytest.fixture
 def vocabulary() -> Vocabulary:
     rows = [
-        (0, gene(10), "ALPHA", "protein_coding", "OLDA|BETA|BOTH", "100"),
+        (0, gene(10), "ALPHA", "protein_coding", "OLDA|OLDA|BETA|BOTH", "100"),
         (1, gene(11), "BETA", "protein_coding", "BOTH", "101"),
         (2, gene(12), "TWIN", "lncRNA", "", ""),
         (3, gene(13), "TWIN", "lncRNA", "OLDT", "103"),

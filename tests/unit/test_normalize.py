@@ -38,7 +38,7 @@ def test_counts_pass() -> None:
 
 def test_looks_logged_knows_both_bases_and_no_other_fractions() -> None:
     random = np.random.default_rng(0)
-    logged = log1p_cp10k(random.poisson(2.0, size=(20, 50)))
+    logged = log1p_cp10k(random.poisson(np.geomspace(0.1, 50, 20)[:, None], size=(20, 50)))
     assert looks_logged(logged)
     assert looks_logged(logged / np.log(2))
     assert not looks_logged(random.gamma(1.0, size=(20, 50)) * np.arange(1, 21)[:, None] / 10)

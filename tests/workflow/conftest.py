@@ -47,14 +47,12 @@ def world(root: Path, tmp_path_factory: pytest.TempPathFactory) -> World:
     vocabulary.write(world.vocabulary)
     for source in config.corpus.sources:
         harmonized.append(out / "harmonized" / source.name)
-        harmonize_source(
-            world.path(source.input), source, vocabulary, config.corpus.minimum_genes, harmonized[-1]
-        )
-    build_shards(
-        harmonized, world.shards, vocabulary, config.corpus.cells_per_shard, out / "manifest.tsv", left_out=[]
-    )
+        harmonize_source(world.path(source.input), source, vocabulary, config.corpus.minimum_genes, harmonized[-1])
+    build_shards(harmonized, world.shards, vocabulary, config.corpus.cells_per_shard, out / "manifest.tsv", left_out=[])
     options = config.go.model_dump(exclude={"obo", "annotation"})
-    build_go_graph(world.path(config.go.obo), world.path(config.go.annotation), vocabulary, **options).write(world.graph)
+    build_go_graph(world.path(config.go.obo), world.path(config.go.annotation), vocabulary, **options).write(
+        world.graph
+    )
     return world
 
 
@@ -75,9 +73,7 @@ def trained(root: Path, world: World, tmp_path_factory: pytest.TempPathFactory) 
             tiny = load_architecture("tiny", root / "config")
             vocabulary = Vocabulary.read(world.vocabulary)
             config = world.config.pretrain.model_copy(update={"steps": 120, "validate_every": 60})
-            pretrain(
-                ShardStore(world.shards), vocabulary, world.graph, tiny, config, out / "training", out / "sclong"
-            )
+            pretrain(ShardStore(world.shards), vocabulary, world.graph, tiny, config, out / "training", out / "sclong")
             initialise(out / "sclong_random", tiny, vocabulary, world.graph, config.seed)
             made.append((out / "sclong", out / "sclong_random"))
         return made[0]

@@ -43,7 +43,9 @@ def prepared(world, tmp_path_factory):
     return prepare
 
 
-def scores(prepared, tmp_path: Path, name: str, model: str, seed: int = 0, features: Path | None = None) -> pd.DataFrame:
+def scores(
+    prepared, tmp_path: Path, name: str, model: str, seed: int = 0, features: Path | None = None
+) -> pd.DataFrame:
     card, spec, dataset, split = prepared(name)
     path = tmp_path / name / model / f"seed{seed}.npz"
     run.predict(card, MODELS[model], dataset, split, features, seed, path)
