@@ -41,13 +41,9 @@ def _section(model: type[BaseModel], title: str) -> str:
         "|---|---|---|---|",
     ]
     for name, info in model.model_fields.items():
-        default = (
-            "required"
-            if info.is_required()
-            else f"`{info.default!r}`"
-            if not isinstance(info.default, BaseModel)
-            else "see its section"
-        )
+        value = info.get_default(call_default_factory=True)
+        shown = "see its section" if isinstance(value, BaseModel) else f"`{value!r}`"
+        default = "required" if info.is_required() else shown
         lines.append(f"| `{name}` | {_type(info.annotation)} | {default} | {info.description or ''} |")
     return "\n".join(lines) + "\n"
 

@@ -51,7 +51,7 @@ def _check(args: argparse.Namespace) -> None:
 
     vocabulary = Vocabulary.read(args.checkpoint / "vocabulary.tsv")
     adata = read_expression(args.input)
-    alignment = align_genes(list(adata.var_names), vocabulary)
+    alignment = align_genes(list(adata.var_names), vocabulary, extra=adata.var)
     check_counts(adata.X, str(args.input))
     detected = np.asarray((adata.X > 0).sum(axis=1)).ravel()
     print(f"{args.input}: {adata.n_obs} cells, {adata.n_vars} genes; counts from {adata.uns['counts_from']}")

@@ -76,7 +76,7 @@ def embed_adata(
     model, n_genes = loaded.model.eval(), len(loaded.vocabulary)
     device = next(model.parameters()).device
     value_kind = str(adata.uns.get("value_kind", "counts"))
-    alignment = align_genes(list(adata.var_names), loaded.vocabulary)
+    alignment = align_genes(list(adata.var_names), loaded.vocabulary, extra=adata.var)
     check_cells(adata, alignment, value_kind)
 
     lines = Progress("embedding", adata.n_obs, "cells", every_s=10.0 if progress else float("inf"))

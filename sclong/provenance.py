@@ -22,7 +22,7 @@ class _StripDocstrings(ast.NodeTransformer):
             node.body = body[1:] or [ast.Pass()]  # type: ignore[attr-defined]
         return node
 
-    visit_Module = visit_ClassDef = visit_FunctionDef = visit_AsyncFunctionDef = _strip  # noqa: N815
+    visit_Module = visit_ClassDef = visit_FunctionDef = visit_AsyncFunctionDef = _strip
 
 
 @cache

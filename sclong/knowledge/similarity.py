@@ -1,7 +1,7 @@
 """The gene similarity graph: genes joined by shared Gene Ontology annotation (Jaccard index).
 
-Rule (Bai et al. 2026; spec of the release): an edge source -> target where the Jaccard index of their term sets is above a
-threshold, the most similar sources kept per target. Here every annotated gene keeps its self loop (weight 1) besides
+Rule (Bai et al. 2026 and the release): an edge source -> target where the Jaccard index of their term sets is above
+a threshold, the most similar sources kept per target. Here every annotated gene keeps its self loop (weight 1) besides
 its `neighbours` most similar others, and ties are broken by vocabulary order.
 """
 

@@ -26,8 +26,8 @@ def random_features(
 ) -> torch.Tensor:
     """Return positive random features of queries or keys, (B, H, N, M).
 
-    ``M**-0.5 * (exp(s - |c x|**2 / 2 - max(s)) + eps)`` with ``c = D**-0.25`` and ``s = c x . direction``; the maximum runs
-    over the dimensions `over`, and the gradient flows through it, as in the published code.
+    ``M**-0.5 * (exp(s - |c x|**2 / 2 - max(s)) + eps)`` with ``c = D**-0.25`` and ``s = c x . direction``. The
+    maximum runs over the dimensions `over`, and the gradient flows through it, as in the published code.
     """
     scaled_BHND = x_BHND.shape[-1] ** -0.25 * x_BHND
     exponent_BHNM = scaled_BHND @ projection_MD.T.to(x_BHND.dtype)

@@ -70,7 +70,7 @@ class DrugResponse(Task):
         else:
             pairs = read_deepcdr_layout(inputs)
             adata = read_gdsc(inputs["expression"], inputs["lines"])
-        pairs = measured(pairs, inputs["responses"]).fillna({"tissue": ""})
+        pairs = measured(pairs, inputs["responses"])
         facts: dict[str, Any] = {"pairs_in": len(pairs), "pairs_without_structure": int(pairs["smiles"].isna().sum())}
         pairs = pairs.dropna(subset=["smiles"])
         facts |= write_lines(adata, set(pairs["cell_line"]), out)

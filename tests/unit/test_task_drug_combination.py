@@ -168,6 +168,8 @@ def test_published_folds_are_used_as_they_are(inputs: dict[str, Path], tmp_path:
     (tmp_path / "out").mkdir()
     facts = TASK.prepare({**inputs, "leave_combination_out": folds}, {}, tmp_path / "out")  # type: ignore[dict-item]
     assert facts["leave_combination_out_folds"] == 2
+    known = set(pd.read_csv(tmp_path / "out/triples.tsv", sep="\t")["sample"])
+    assert set(pd.read_csv(tmp_path / "out/leave_combination_out.tsv", sep="\t")["sample"]) == known
     split = TASK.split(tmp_path / "out", "leave_combination_out", {}, 1)
     kept = table[table["cell"] != "SW48"].reset_index(drop=True)
     for k, problem in enumerate(TASK.problems(tmp_path / "out", split)):

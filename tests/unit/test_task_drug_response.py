@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from sclong.data.lines import line_rows
 from sclong.errors import CardError, InputDataError
 from sclong.models.controls import Constant, Shuffled, TrainMean, Truth
 from sclong.models.drugs import AdditiveMean, LinearFingerprint, RandomForest
@@ -253,6 +254,12 @@ def test_the_head_uses_the_embedding_of_the_right_line(dataset: Path) -> None:
     lacking = Features("short", names[names != "SW48"], vectors[names != "SW48"], known.genes, None, known.gene_mapped)
     with pytest.raises(InputDataError, match="no embedding of lines 'SW48'"):  # SW480 does not stand in for it
         TASK.solve(problem, lacking, 0)
+
+
+def test_lines_are_found_by_their_whole_name() -> None:
+    cells = np.array(["SW480", "SW48", "RT4", "T4"])
+    rows = line_rows(cells, np.array(["SW48", "T4", "SW480", "SW48"]), "toy", np.arange(4.0)[:, None])
+    assert rows[:, 0].tolist() == [1, 3, 0, 1]
 
 
 # --------------------------------------------------------------------------------------------- DeepCDR's files

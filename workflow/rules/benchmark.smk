@@ -73,9 +73,7 @@ for name, spec in plan.data.items():
             CONDA
         threads: 1
         resources:
-            mem_mb=lambda wildcards, attempt: int(
-                1000 * plan.models[wildcards.model].mem_gb * attempt
-            ),
+            mem_mb=lambda wildcards, attempt: int(1000 * plan.models[wildcards.model].mem_gb * attempt),
             runtime=grows(120),
         params:
             benchmark=name,

@@ -55,17 +55,10 @@ def gpus(device):
 def check_before_start():
     """Before the first job: refuse what cannot end well, say what is left out, remember the preset."""
     jobs = list(workflow.dag.needrun_jobs())
-    blocked = sorted(
-        {job.rule.name.removeprefix("score_") for job in jobs} & set(plan.blocked)
-    )
+    blocked = sorted({job.rule.name.removeprefix("score_") for job in jobs} & set(plan.blocked))
     if blocked:
         raise WorkflowError(str(plan.blocked_error(blocked)))
-    fetched = sorted(
-        str(f)
-        for job in jobs
-        if job.rule.name in ("fetch", "census")
-        for f in job.output
-    )
+    fetched = sorted(str(f) for job in jobs if job.rule.name in ("fetch", "census") for f in job.output)
     lost = [f for f in fetched if plan.lost_path(f)]
     if plan.config.offline and lost:
         raise WorkflowError(str(plan.offline_error(lost)))
@@ -76,7 +69,5 @@ def check_before_start():
             f"left out: corpus source {name}: it has no public address and no mirror has it",
             file=sys.stderr,
         )
-    write_json(
-        Path(plan.config.results_dir) / "preset.json", {"preset": plan.config.preset}
-    )
+    write_json(Path(plan.config.results_dir) / "preset.json", {"preset": plan.config.preset})
     write_json(Path(plan.config.results_dir) / "config.json", plan.config.model_dump())

@@ -30,6 +30,7 @@ rule scan_source:
         symbols=plan.paths([a for a in [plan.config.vocabulary.symbols] if a]),
     output:
         detection=plan.result("corpus", "detection", "{name}.tsv"),
+        facts=plan.result("corpus", "detection", "{name}.json"),
     log:
         log_of("scan_source", "{name}"),
     benchmark:

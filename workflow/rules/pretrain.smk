@@ -13,6 +13,7 @@ rule pretrain:
         usage_of("pretrain")
     conda:
         CONDA
+    priority: 10
     threads: plan.config.pretrain.threads
     resources:
         mem_mb=grows(4000 if plan.config.preset == "demo" else 16000),

@@ -1,0 +1,62 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy import sparse
+
+from sclong.errors import InputDataError
+from sclong.knowledge.similarity import GoGraph, jaccard_graph, jaccard_graph_naive
+
+
+def incidence_of(terms: list[set[int]], n_terms: int) -> sparse.csr_matrix:
+    rows = [(g, t) for g, mine in enumerate(terms) for t in sorted(mine)]
+    data = np.ones(len(rows), np.float32)
+    return sparse.csr_matrix((data, ([r[0] for r in rows], [r[1] for r in rows])), shape=(len(terms), n_terms))
+
+
+def edges_of(terms: list[set[int]], n_terms: int, threshold: float, neighbours: int, block: int) -> dict:
+    indptr, indices, weights = jaccard_graph(incidence_of(terms, n_terms), threshold, neighbours, block)
+    return {(t, int(indices[k])): float(weights[k]) for t in range(len(terms)) for k in range(indptr[t], indptr[t + 1])}
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    st.lists(st.sets(st.integers(0, 11), max_size=6), min_size=1, max_size=25),
+    st.sampled_from([0.0, 0.1, 0.3, 0.5]),
+    st.integers(1, 6),
+    st.sampled_from([1, 4, 100]),
+)
+def test_equal_to_brute_force_edge_for_edge(terms, threshold, neighbours, block) -> None:
+    found = edges_of(terms, 12, threshold, neighbours, block)
+    expected = jaccard_graph_naive(terms, threshold, neighbours)
+    assert found.keys() == expected.keys()
+    assert all(found[e] == pytest.approx(expected[e], rel=1e-6) for e in expected)
+
+
+def test_self_loops_survive_many_twins_and_bare_genes_have_none() -> None:
+    terms = [{1, 2}] * 30 + [set()]
+    found = edges_of(terms, 3, 0.1, 20, 7)
+    assert all((g, g) in found for g in range(30))
+    assert not any(30 in edge for edge in found)
+    assert sum(target == 5 for target, _ in found) == 21
+
+
+def test_the_threshold_is_strict() -> None:
+    terms = [{0, 1, 2, 3, 4, 5, 6, 7, 8, 9}, {0}]
+    assert (0, 1) not in edges_of(terms, 10, 0.1, 20, 10)
+
+
+def test_graph_file_round_trip_without_pickle(tmp_path) -> None:
+    graph = GoGraph(np.array([0, 1, 1]), np.array([0]), np.array([1.0], np.float32), {"vocabulary_hash": "abc"})
+    graph.write(tmp_path / "g.npz")
+    back = GoGraph.read(tmp_path / "g.npz")
+    assert back.metadata == {"vocabulary_hash": "abc"}
+    assert np.array_equal(back.indptr, graph.indptr) and np.array_equal(back.weights, graph.weights)
+    (tmp_path / "bad.npz").write_bytes(b"no graph")
+    with pytest.raises(InputDataError, match="rule go_graph"):
+        GoGraph.read(tmp_path / "bad.npz")
+    np.savez(tmp_path / "pickle.npz", indptr=np.array([{"a": 1}], dtype=object))
+    with pytest.raises(InputDataError):
+        GoGraph.read(tmp_path / "pickle.npz")
