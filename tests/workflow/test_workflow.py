@@ -152,13 +152,14 @@ class Half(Predictor):
 '''
 
 
-def test_adding_a_comparator_is_one_card_and_one_adapter(clone: Path) -> None:
+def test_adding_a_comparator_is_one_card_and_one_adapter(clone: Path, root: Path) -> None:
+    path = f"{clone}{os.pathsep}{root}"
     (clone / "half.py").write_text(ADAPTER)
     (clone / "config/models/half.yaml").write_text(
         "name: half\ntitle: Half\nsummary: Half of the mean.\nversion: 1\nrole: classical\nadapter: half:Half\n"
         "provides: [perturbation_prediction, response_prediction]\ndeterministic: true\n"
     )
-    done = snakemake(clone, "-n", "all", PYTHONPATH=str(clone))
+    done = snakemake(clone, "-n", "all", PYTHONPATH=path)
     assert done.returncode == 0, output(done)
     assert "predictions/norman/half/seed0.npz" in done.stdout
     assert "predictions/deepcdr/half/seed0.npz" in done.stdout
@@ -173,7 +174,7 @@ def test_adding_a_comparator_is_one_card_and_one_adapter(clone: Path) -> None:
         cwd=clone,
         capture_output=True,
         text=True,
-        env={**os.environ, "PYTHONPATH": str(clone)},
+        env={**os.environ, "PYTHONPATH": path},
     )
     assert built.stdout.strip() == "Half", built.stderr
 
