@@ -240,7 +240,7 @@ class Plan:
         """Say of each missing file what it is, where it comes from and where it belongs."""
         keys = [a.removeprefix("source:") for a in addresses if a.startswith("source:")]
         lines = [missing_report(keys, self.sources, self.config.data_dir)] if keys else []
-        lines += [f"  {self.path(a)}: your own file; see the card for where it comes from"
+        lines += [f"  {self.path(a)}: put it there by hand"
                   for a in addresses if a.startswith(("file:", "resource:"))]  # fmt: skip
         lines += [f"  {self.path(a)}: CELLxGENE Census" for a in addresses if a.startswith("census:")]
         return "\n".join(lines)
@@ -248,14 +248,22 @@ class Plan:
     def offline_error(self, paths: list[str]) -> FetchError:
         """Build the one error that lists every file an offline run lacks, and what can run without them."""
         addresses = [self._address_of(p) for p in paths]
-        able = [b for b, spec in self.data.items() if not self._lost(_flat(spec))]
         return FetchError(
             f"offline, and {len(addresses)} files are missing:\n{self.explain_missing(addresses)}",
             "every file in place, or a mirror folder that has it",
             "put the files where the list says, or name a folder that holds them (--config mirror=DIR), or drop "
-            f"offline: true. Benchmarks whose own data is here: {', '.join(able) or 'none'}; "
-            "preset demo needs no file at all",
+            f"offline: true. {self.what_can_run()}",
         )
+
+    def what_can_run(self) -> str:
+        """Say which benchmarks have all their own files here or in the mirror, and which preset needs none."""
+        near = {"here", "mirror"}
+        able = [b for b, spec in self.data.items() if set(self._status(_flat(spec)).values()) <= near]
+        return f"Benchmarks whose own data is here: {', '.join(able) or 'none'}; preset demo needs no file at all"
+
+    def could_not_fetch(self, error: FetchError) -> FetchError:
+        """Add to the error of a download what can run without it."""
+        return FetchError(error.found, error.expected, f"{error.action}. {self.what_can_run()}")
 
     def blocked_error(self, names: list[str]) -> FetchError:
         """Build the one error that lists what blocked benchmarks lack, and what can run without them."""
@@ -263,7 +271,7 @@ class Plan:
         return FetchError(
             "files of " + ", ".join(names) + " are not here:\n" + "\n".join(self.blocked[n] for n in names),
             "every file in place",
-            "put the files where the list says (the cards in config/benchmarks say where they come from), or run "
+            "put the files where the list says, or run "
             f"what can run: --config 'benchmarks=[{', '.join(able)}]'; preset demo needs no file at all",
         )
 
@@ -327,7 +335,7 @@ def _choose_data(plan: Plan, name: str, card: BenchmarkCard) -> None:
         plan.data[name] = public[0]
         return
     spec, lost = reasons[0]
-    why = f"{name} ({spec.dataset}):\n{plan.explain_missing(lost)}"
+    why = f"{name} ({spec.dataset}): {card.summary}\n{plan.explain_missing(lost)}"
     if all(a.startswith("source:") for a in lost):
         plan.skipped[name] = f"files without a public address, in no mirror: {listing(lost)}"
     else:

@@ -3,8 +3,13 @@
 from sclong.runlog import logged
 
 with logged(snakemake):
+    from sclong.errors import FetchError
     from sclong.io.fetch import fetch
-    from sclong.io.sources import load_sources
+    from sclong.plan import make_plan
 
-    source = load_sources("config/sources.tsv")[f"{snakemake.wildcards.source}/{snakemake.wildcards.file}"]
-    fetch(source, snakemake.output[0], **snakemake.params.options)
+    plan = make_plan(snakemake.config)
+    source = plan.sources[f"{snakemake.wildcards.source}/{snakemake.wildcards.file}"]
+    try:
+        fetch(source, snakemake.output[0], **snakemake.params.options)
+    except FetchError as error:
+        raise plan.could_not_fetch(error) from error
