@@ -73,6 +73,8 @@ def test_the_ceiling_is_the_best_score_and_floors_are_below_it(prepared, tmp_pat
     for floor in native_controls(card, "floor"):
         low = scores(prepared, tmp_path, name, floor)
         for key, row in low.iterrows():
+            if key[1] == "ilisi":  # counts batches, not cell types: an embedding that knows nothing mixes best
+                continue
             best = top.loc[key, "value"]
             worse = row["value"] - best if metrics[key[1]] == "min" else best - row["value"]
             assert worse >= -1e-6 or np.isnan(row["value"]), (floor, key, row["value"], best)
