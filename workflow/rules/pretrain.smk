@@ -11,9 +11,9 @@ rule pretrain:
         log_of("pretrain"),
     benchmark:
         usage_of("pretrain")
+    priority: 10
     conda:
         CONDA
-    priority: 10
     threads: plan.config.pretrain.threads
     resources:
         mem_mb=grows(4000 if plan.config.preset == "demo" else 16000),
