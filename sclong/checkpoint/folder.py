@@ -15,7 +15,7 @@ from safetensors.torch import load_file, save_file
 from sclong import __version__
 from sclong.config import Architecture
 from sclong.data.vocabulary import Vocabulary
-from sclong.errors import CheckpointError, DeviceError, VocabularyMismatchError, listing
+from sclong.errors import CheckpointError, DeviceError, InputDataError, VocabularyMismatchError, listing
 from sclong.io.files import atomic_dir, read_json, sha256_file, write_json, write_text
 from sclong.knowledge.similarity import GoGraph
 from sclong.nn.dual_encoder import DualEncoder
@@ -137,7 +137,8 @@ def load_checkpoint(folder: str | Path, device: str = "cpu") -> LoadedModel:
     Raises
     ------
     CheckpointError
-        A file is missing or damaged, or tensors are missing, unexpected or of another shape (named).
+        A file is missing or damaged, tensors are missing, unexpected or of another shape (named), or the model reads
+        values that this version does not make.
     VocabularyMismatchError
         The vocabulary or the graph is not the one the model was made with.
     DeviceError
@@ -151,13 +152,16 @@ def load_checkpoint(folder: str | Path, device: str = "cpu") -> LoadedModel:
             f"a checkpoint folder with {', '.join(FILES)}",
             "give the folder that pretraining wrote, or copy it again",
         )
-    if device == "cuda" and not torch.cuda.is_available():
+    if device.startswith("cuda") and not torch.cuda.is_available():
         raise DeviceError(
-            f"device cuda; torch {torch.__version__} sees no CUDA device", "a GPU with its driver", "use device cpu"
+            f"device {device}; torch {torch.__version__} sees no CUDA device", "a GPU with its driver", "use device cpu"
         )
-    config = read_json(folder / "config.json")
-    vocabulary = Vocabulary.read(folder / "vocabulary.tsv")
-    graph = GoGraph.read(folder / "go_graph.npz")
+    config, arch = read_config(folder / "config.json")
+    try:
+        vocabulary = Vocabulary.read(folder / "vocabulary.tsv")
+        graph = GoGraph.read(folder / "go_graph.npz")
+    except InputDataError as error:
+        raise CheckpointError(error.found, "an undamaged file", "copy the checkpoint again") from error
     for what, found in (("vocabulary.tsv", vocabulary.hash), ("go_graph.npz", graph.metadata.get("vocabulary_hash"))):
         if found != config["vocabulary_hash"]:
             raise VocabularyMismatchError(
@@ -165,11 +169,35 @@ def load_checkpoint(folder: str | Path, device: str = "cpu") -> LoadedModel:
                 f"vocabulary {config['vocabulary_hash']}, which the model was made with",
                 "do not change files of a checkpoint; copy it again",
             )
-    arch = Architecture(**config["architecture"])
     model = DualEncoder(arch, len(vocabulary), graph)
     load_weights(model, folder / "model.safetensors")
     model.eval().to(device)
     return LoadedModel(model, arch, vocabulary, config, sha256_file(folder / "model.safetensors")[:16])
+
+
+def read_config(path: Path) -> tuple[dict[str, Any], Architecture]:
+    """Read ``config.json`` of a checkpoint and the architecture in it.
+
+    Raises
+    ------
+    CheckpointError
+        Damaged file, missing or wrong keys, another normalisation than that of this version.
+    """
+    try:
+        config = read_json(path)
+        found = {key: config[key] for key in ("vocabulary_hash", "normalization", "architecture")}
+        arch = Architecture(**found["architecture"])
+    except (ValueError, KeyError, TypeError) as error:
+        raise CheckpointError(
+            f"{path}: {type(error).__name__}: {error}", "the config.json that the checkpoint was written with",
+            "copy the checkpoint again",
+        ) from error  # fmt: skip
+    if found["normalization"] != NORMALIZATION:
+        raise CheckpointError(
+            f"{path}: the model reads values normalised as {found['normalization']!r}", repr(NORMALIZATION),
+            "use the version of sclong that wrote it",
+        )  # fmt: skip
+    return config, arch
 
 
 def load_weights(model: torch.nn.Module, path: Path) -> None:

@@ -8,6 +8,7 @@ import shutil
 import tempfile
 from collections.abc import Mapping, Sequence
 from contextlib import redirect_stdout
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -28,12 +29,10 @@ def _plain(path: Path, folder: str) -> Path:
 
 
 def _header(path: Path, starts: tuple[str, ...]) -> str:
-    """Return the first line of the header that starts with one of `starts`."""
+    """Return the header's line that starts with the first of `starts` that is there ("": none is)."""
     with path.open(encoding="utf-8", errors="replace") as file:
-        for _, line in zip(range(200), file, strict=False):
-            if line.startswith(starts):
-                return line.strip()
-    return ""
+        lines = list(islice(file, 200))
+    return next((line.strip() for start in starts for line in lines if line.startswith(start)), "")
 
 
 def read_annotations(

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import io
 import json
+import zipfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -67,7 +68,7 @@ class GoGraph:
         try:
             with np.load(path, allow_pickle=False) as file:
                 return cls(file["indptr"], file["indices"], file["weights"], json.loads(str(file["metadata"])))
-        except (OSError, ValueError, KeyError) as error:
+        except (OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile) as error:
             raise InputDataError(
                 f"{path}: not a GO graph ({error})", "a go_graph.npz of this project", "make it again: rule go_graph"
             ) from error

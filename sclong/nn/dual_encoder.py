@@ -83,7 +83,7 @@ class DualEncoder(nn.Module):
     def redraw_features(self, generator: torch.Generator) -> None:
         """Draw the random features of every attention anew, from a generator; nothing else ever changes them."""
         with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(int(torch.randint(2**62, (1,), generator=generator)))
+            torch.default_generator.manual_seed(int(torch.randint(2**62, (1,), generator=generator)))  # the CPU's alone
             for module in self.modules():
                 if isinstance(module, FavorAttention):
                     module.redraw()

@@ -31,7 +31,9 @@ class GoEncoder(nn.Module):
     """A gene table of its own, convolved once over the GO similarity graph (SGConv, K = 1, no added self loops).
 
     The result depends on parameters only, never on a cell: it is computed once per forward pass in training and once
-    per checkpoint at inference (:meth:`forward` keeps it while the module is in eval mode without gradients).
+    per checkpoint at inference (:meth:`forward` keeps it while the module is in eval mode without gradients and its
+    parameters stay as they are). It is computed in the precision of the parameters, also under autocast, so that what
+    is kept is the same whoever asks first.
 
     Parameters
     ----------
@@ -52,6 +54,7 @@ class GoEncoder(nn.Module):
         self.register_buffer("edges", torch.from_numpy(edges_2E), persistent=False)
         self.register_buffer("edge_weights", torch.from_numpy(graph.weights.astype(np.float32)), persistent=False)
         self._kept_ND: torch.Tensor | None = None
+        self._kept_for: tuple[object, ...] = ()
 
     def train(self, mode: bool = True) -> GoEncoder:
         """Set the mode; what was kept for inference is dropped."""
@@ -62,13 +65,18 @@ class GoEncoder(nn.Module):
         self._kept_ND = None
         super()._load_from_state_dict(*args, **kwargs)  # type: ignore[arg-type]
 
+    def _state(self) -> tuple[object, ...]:
+        """Return what changes whenever a parameter is written to, moved or cast."""
+        return tuple((p.device, p.dtype, 0 if p.is_inference() else p._version) for p in self.parameters())
+
     def forward(self) -> torch.Tensor:
         """Return the GO vectors, (N, D)."""
         keep = not self.training and not torch.is_grad_enabled()
-        if keep and self._kept_ND is not None and self._kept_ND.device == self.emb.weight.device:
+        if keep and self._kept_ND is not None and self._kept_for == self._state():
             return self._kept_ND
         vectors_ND = self.emb.weight
-        for number, layer in enumerate(self.sim_layers):
-            vectors_ND = layer(torch.relu(vectors_ND) if number else vectors_ND, self.edges, self.edge_weights)
-        self._kept_ND = vectors_ND if keep else None
+        with torch.autocast(vectors_ND.device.type, enabled=False):
+            for number, layer in enumerate(self.sim_layers):
+                vectors_ND = layer(torch.relu(vectors_ND) if number else vectors_ND, self.edges, self.edge_weights)
+        self._kept_ND, self._kept_for = (vectors_ND, self._state()) if keep else (None, ())
         return vectors_ND

@@ -60,6 +60,39 @@ def test_a_truncated_file_is_an_error(folder: Path) -> None:
         load_checkpoint(folder)
 
 
+@pytest.mark.parametrize("name", ["config.json", "go_graph.npz"])
+@pytest.mark.parametrize("share", [0, 0.5])
+def test_a_damaged_file_is_named(folder: Path, name: str, share: float) -> None:
+    path = folder / name
+    path.write_bytes(path.read_bytes()[: int(share * path.stat().st_size)])
+    with pytest.raises(CheckpointError, match=name):
+        load_checkpoint(folder)
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"architecture": {"name": "half"}}, "top_genes"),
+        ({"architecture": None}, "config.json"),
+        ({"normalization": "zscore"}, "'zscore'"),
+    ],
+)
+def test_a_wrong_configuration_is_an_error(folder: Path, change: dict, said: str) -> None:
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps({**config, **change}))
+    with pytest.raises(CheckpointError, match=said):
+        load_checkpoint(folder)
+
+
+def test_the_same_seed_gives_the_same_weights(original: Path, tmp_path: Path) -> None:
+    loaded = load_checkpoint(original)
+    again = [tmp_path / f"seed{seed}" for seed in (0, 1)]
+    for seed, out in enumerate(again):
+        initialise(out, loaded.arch, loaded.vocabulary, original / "go_graph.npz", seed=seed)
+    same, other = (load_checkpoint(out).hash for out in again)
+    assert same == loaded.hash != other
+
+
 def test_missing_and_unexpected_tensors_are_named(folder: Path) -> None:
     path = folder / "model.safetensors"
     state = load_file(path)

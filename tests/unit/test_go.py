@@ -93,6 +93,12 @@ def test_gzipped_files_are_read(files, tmp_path: Path) -> None:
     assert read_annotations(*packed)[0] == read_annotations(*files)[0]
 
 
+@pytest.mark.parametrize("line", ["!Generated: 2019-01-14 09:47", "!date-generated: 2019-01-14"])
+def test_the_date_of_the_annotation_is_kept(files, line: str) -> None:
+    files[1].write_text(files[1].read_text().replace("gaf-version: 2.2\n", f"gaf-version: 2.2\n{line}\n"))
+    assert read_annotations(*files)[1]["annotation"] == line
+
+
 def test_goatools_says_nothing_on_the_screen(files, capsys) -> None:
     read_annotations(*files)
     assert capsys.readouterr().out == ""

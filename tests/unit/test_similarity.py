@@ -54,9 +54,11 @@ def test_graph_file_round_trip_without_pickle(tmp_path) -> None:
     back = GoGraph.read(tmp_path / "g.npz")
     assert back.metadata == {"vocabulary_hash": "abc"}
     assert np.array_equal(back.indptr, graph.indptr) and np.array_equal(back.weights, graph.weights)
-    (tmp_path / "bad.npz").write_bytes(b"no graph")
-    with pytest.raises(InputDataError, match="rule go_graph"):
-        GoGraph.read(tmp_path / "bad.npz")
+    whole = (tmp_path / "g.npz").read_bytes()
+    for damaged in (b"no graph", b"", whole[: len(whole) // 2]):
+        (tmp_path / "bad.npz").write_bytes(damaged)
+        with pytest.raises(InputDataError, match="rule go_graph"):
+            GoGraph.read(tmp_path / "bad.npz")
     np.savez(tmp_path / "pickle.npz", indptr=np.array([{"a": 1}], dtype=object))
     with pytest.raises(InputDataError):
         GoGraph.read(tmp_path / "pickle.npz")
