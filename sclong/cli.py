@@ -62,7 +62,7 @@ def _check(args: argparse.Namespace) -> None:
 
 def _embed(args: argparse.Namespace) -> None:
     from sclong.checkpoint.folder import load_checkpoint
-    from sclong.embed import embed
+    from sclong.embedding import embed
     from sclong.io.files import atomic_path
     from sclong.io.h5ad import read_expression
 

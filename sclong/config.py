@@ -37,6 +37,26 @@ class Architecture(Strict):
     stabilizer: Literal["per_head", "per_cell", "global"] = Field(
         default="per_head", description="over what the maximum of the key features is taken"
     )
+    tie_rule: Literal["gene_order", "torch_topk"] = Field(
+        default="gene_order",
+        description="which of equal values are among the highest: the first in gene order (defined everywhere), or "
+        "whatever torch.topk picks (the published code; differs between devices and versions)",
+    )
+    top_attention: Literal["favor", "exact"] = Field(
+        default="favor", description="attention of the large encoder: FAVOR+ (published) or exact softmax attention"
+    )
+    attention_path: Literal["fast", "blocks", "oracle"] = Field(
+        default="fast",
+        description="how FAVOR+ is computed: fast (a fused kernel on CUDA, blocks elsewhere), blocks (portable), or "
+        "oracle (performer-pytorch's operations, one after the other; slow, for comparison)",
+    )
+    precision: Literal["float32", "bfloat16"] = Field(
+        default="float32", description="precision of matrix products; parameters and sums stay float32"
+    )
+    recompute_layers: bool = Field(
+        default=False, description="compute each layer again in the backward pass instead of keeping its intermediates"
+    )
+    compile: bool = Field(default=False, description="use torch.compile where it works; eager where it does not")
 
 
 class PretrainConfig(Strict):

@@ -34,10 +34,10 @@ class ScLong(Embedder):
         CheckpointError
             No checkpoint was given, or it is not whole.
         InputDataError
-            The data cannot be embedded (see :func:`sclong.embed.embed_adata`).
+            The data cannot be embedded (see :func:`sclong.embedding.embed_adata`).
         """
         from sclong.checkpoint.folder import load_checkpoint
-        from sclong.embed import embed_adata
+        from sclong.embedding import embed_adata
 
         if checkpoint is None:
             raise CheckpointError("no checkpoint was given", "a checkpoint folder", "name one in the model's card")

@@ -12,7 +12,7 @@ LAYERS = [
     {"io"},
     {"data", "knowledge"},
     {"nn", "checkpoint"},
-    {"heads", "train", "embed", "metrics"},
+    {"heads", "train", "embedding", "metrics"},
     {"tasks", "models", "report"},
     {"plan", "cli"},
 ]

@@ -12,7 +12,7 @@ from toy_training import ARCH, N_GENES, toy_corpus, toy_counts
 
 from sclong.checkpoint.folder import LoadedModel, initialise, load_checkpoint
 from sclong.config import Architecture
-from sclong.embed import embed, embed_adata
+from sclong.embedding import embed, embed_adata
 from sclong.errors import CheckpointError, InputDataError
 from sclong.models.features import read_features, write_features
 from sclong.models.pca import Pca
