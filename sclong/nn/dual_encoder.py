@@ -6,6 +6,8 @@ Module and parameter names are those of the released checkpoint, so that its sta
 
 from __future__ import annotations
 
+from contextlib import nullcontext
+from dataclasses import replace
 from typing import NamedTuple
 
 import torch
@@ -16,7 +18,7 @@ from sclong.knowledge.similarity import GoGraph
 from sclong.nn.expression_encoder import ValueEncoder
 from sclong.nn.favor import FavorAttention
 from sclong.nn.gene_encoder import GeneTable, GoEncoder
-from sclong.nn.performer import Performer
+from sclong.nn.performer import Performer, PerformerOptions
 
 MASK_VALUE = -10.0
 MASK_THRESHOLD = -1.0
@@ -40,9 +42,22 @@ class Output(NamedTuple):
     merged_encodings_BND: torch.Tensor
 
 
-def by_value(values_BN: torch.Tensor) -> torch.Tensor:
-    """Return positions ordered by value descending, ties by position ascending, (B, N); masked values come last."""
-    return torch.sort(values_BN, dim=1, descending=True, stable=True).indices
+def top_positions(values_BN: torch.Tensor, n_top: int, tie_rule: str = "gene_order") -> torch.Tensor:
+    """Return the positions of the highest values of each cell, (B, n_top), highest first.
+
+    With "gene_order" equal values are taken in the order of their positions, on every device: a typical cell has fewer
+    than 4,096 detected genes, so that most of its highest values are zeros. "torch_topk" is the published code's
+    choice, which is not defined among equal values; the order among the highest never matters to the model.
+    """
+    if tie_rule == "torch_topk":
+        return values_BN.topk(n_top, dim=1).indices
+    return torch.sort(values_BN, dim=1, descending=True, stable=True).indices[:, :n_top]
+
+
+def other_positions(top_BL: torch.Tensor, n_positions: int) -> torch.Tensor:
+    """Return the positions that are not among some, in gene order, (B, N - L)."""
+    is_top_BN = torch.zeros(len(top_BL), n_positions, dtype=torch.uint8, device=top_BL.device).scatter_(1, top_BL, 1)
+    return torch.sort(is_top_BN, dim=1, stable=True).indices[:, : n_positions - top_BL.shape[1]]
 
 
 class DualEncoder(nn.Module):
@@ -61,22 +76,30 @@ class DualEncoder(nn.Module):
     def __init__(self, arch: Architecture, n_genes: int, go_graph: GoGraph) -> None:
         super().__init__()
         n_positions, dim = n_genes + 1, arch.base_dim
+        self.arch = arch
         self.n_top = min(arch.top_genes, n_positions)
         self.token_emb = ValueEncoder(arch.value_hidden_dim, dim)
         self.token_norm = nn.LayerNorm(dim)
         self.mask_emb = nn.Embedding(1, dim)
         self.pos_emb = GeneTable(n_positions, dim)
-        self.go_conv = GoEncoder(n_positions, dim, go_graph)
-        common = {"ff_mult": arch.ff_mult, "stabilizer": arch.stabilizer}
-        self.mini_encoder = Performer(dim, arch.mini_depth, arch.mini_heads, arch.mini_dim_head, **common)
+        self.go_conv = GoEncoder(n_positions, dim, go_graph, arch.kernels)
+        options = PerformerOptions(
+            arch.ff_mult,
+            arch.stabilizer,
+            kernels=arch.kernels,
+            recompute_layers=arch.recompute_layers,
+            compile=arch.compile,
+        )
+        self.mini_encoder = Performer(dim, arch.mini_depth, arch.mini_heads, arch.mini_dim_head, options)
         self.base_to_large = nn.Linear(dim, arch.large_dim)
         self.large_in_norm = nn.LayerNorm(arch.large_dim)
         self.large_encoder = Performer(
-            arch.large_dim, arch.large_depth, arch.large_heads, arch.large_dim_head, **common
-        )
+            arch.large_dim, arch.large_depth, arch.large_heads, arch.large_dim_head,
+            replace(options, attention=arch.top_attention),
+        )  # fmt: skip
         self.large_to_base = nn.Linear(arch.large_dim, dim)
         self.large_to_base_out_norm = nn.LayerNorm(dim)
-        self.decoder = Performer(dim, arch.decoder_depth, arch.decoder_heads, arch.decoder_dim_head, **common)
+        self.decoder = Performer(dim, arch.decoder_depth, arch.decoder_heads, arch.decoder_dim_head, options)
         self.decode_norm = nn.LayerNorm(dim)
         self.exp_to_out = nn.Linear(dim, 1)
 
@@ -107,20 +130,30 @@ class DualEncoder(nn.Module):
         -------
         Output
         """
+        precision = (
+            torch.autocast(values_BN.device.type, dtype=torch.bfloat16)
+            if self.arch.precision == "bfloat16"
+            else nullcontext()
+        )
+        with precision:
+            return self._forward(values_BN)
+
+    def _forward(self, values_BN: torch.Tensor) -> Output:
         genes_ND = self.pos_emb() + self.go_conv()
         tokens_BND = self.encode_values(values_BN) + genes_ND
-        order_BN = by_value(values_BN)
-        top_BL = order_BN[:, : self.n_top]
-        rest_BR = order_BN[:, self.n_top :].sort(dim=1).values
-        top_BLD = self.large_to_base_out_norm(
+        top_BL = top_positions(values_BN, self.n_top, self.arch.tie_rule)
+        encoded_BND = self.large_to_base_out_norm(
             self.large_to_base(self.large_encoder(self.large_in_norm(self.base_to_large(take(tokens_BND, top_BL)))))
-        )
-        parts, positions = [top_BLD.float()], [top_BL]
-        if rest_BR.shape[1]:
-            parts.append(self.mini_encoder(take(tokens_BND, rest_BR)).float())
-            positions.append(rest_BR)
-        back_BN = torch.cat(positions, dim=1).argsort(dim=1)
-        merged_BND = take(torch.cat(parts, dim=1), back_BN) + genes_ND
+        ).float()
+        positions_BN = top_BL
+        if self.n_top < values_BN.shape[1]:
+            rest_BR = other_positions(top_BL, values_BN.shape[1])
+            rest_BRD = self.mini_encoder(take(tokens_BND, rest_BR)).float()
+            encoded_BND = torch.cat([encoded_BND, rest_BRD], dim=1)
+            positions_BN = torch.cat([top_BL, rest_BR], dim=1)
+        if self.arch.kernels == "oracle":  # the published code computes the GO vectors twice
+            genes_ND = self.pos_emb() + self.go_conv()
+        merged_BND = take(encoded_BND, positions_BN.argsort(dim=1)) + genes_ND
         decoded_BND = self.decode_norm(self.decoder(merged_BND))
         return Output(self.exp_to_out(decoded_BND).squeeze(-1), decoded_BND, merged_BND)
 

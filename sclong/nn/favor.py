@@ -1,68 +1,60 @@
-"""FAVOR+ softmax attention (Choromanski et al. 2021), with the three stabilisers of the key features.
+"""FAVOR+ softmax attention (Choromanski et al. 2021): the module, and which of three computations it uses.
 
 Shapes: B cells, H heads, N positions, D width of a head, M random features.
 """
 
 from __future__ import annotations
 
-import math
 from typing import Literal
 
 import torch
-from performer_pytorch.performer_pytorch import gaussian_orthogonal_random_matrix, linear_attention, softmax_kernel
+from performer_pytorch.performer_pytorch import gaussian_orthogonal_random_matrix
 from torch import nn
 
-EPS = 1e-4
-Stabilizer = Literal["per_head", "per_cell", "global"]
+from sclong.nn.favor_blocks import blocked_attention
+from sclong.nn.favor_features import EPS, Stabilizer, key_features, n_random_features, oracle_attention, query_features
+
+Kernels = Literal["fast", "blocks", "oracle"]
+
+__all__ = [
+    "EPS", "FavorAttention", "Kernels", "Stabilizer", "favor_attention", "key_features", "n_random_features",
+    "oracle_attention", "query_features",
+]  # fmt: skip
 
 
-def n_random_features(dim_head: int) -> int:
-    """Return M = int(D ln D), the number of random features for heads of width D."""
-    return int(dim_head * math.log(dim_head))
-
-
-def random_features(
-    x_BHND: torch.Tensor, projection_MD: torch.Tensor, over: tuple[int, ...], eps: float = EPS
+def favor_attention(
+    qkv_BN3HD: torch.Tensor, projection_MD: torch.Tensor, stabilizer: Stabilizer, kernels: Kernels = "fast"
 ) -> torch.Tensor:
-    """Return positive random features of queries or keys, (B, H, N, M).
-
-    ``M**-0.5 * (exp(s - |c x|**2 / 2 - max(s)) + eps)`` with ``c = D**-0.25`` and ``s = c x . direction``. The
-    maximum runs over the dimensions `over`, and the gradient flows through it, as in the published code.
-    """
-    scaled_BHND = x_BHND.shape[-1] ** -0.25 * x_BHND
-    exponent_BHNM = scaled_BHND @ projection_MD.T.to(x_BHND.dtype)
-    half_norm_BHN1 = 0.5 * scaled_BHND.square().sum(-1, keepdim=True)
-    top = exponent_BHNM.amax(dim=over, keepdim=True)
-    features_BHNM = projection_MD.shape[0] ** -0.5 * (torch.exp(exponent_BHNM - half_norm_BHN1 - top) + eps)
-    return features_BHNM.to(x_BHND.dtype)
-
-
-def query_features(q_BHND: torch.Tensor, projection_MD: torch.Tensor, stabilizer: Stabilizer) -> torch.Tensor:
-    """Return random features of queries, (B, H, N, M); the maximum is that of each query.
-
-    "per_head" is performer-pytorch 1.1.4, which lets no gradient through the maximum; the others let it through.
-    """
-    if stabilizer == "per_head":
-        return softmax_kernel(q_BHND, projection_matrix=projection_MD, is_query=True, eps=EPS)
-    return random_features(q_BHND, projection_MD, over=(3,))
-
-
-def key_features(k_BHND: torch.Tensor, projection_MD: torch.Tensor, stabilizer: Stabilizer) -> torch.Tensor:
-    """Return random features of keys, (B, H, N, M).
+    """Attend.
 
     Parameters
     ----------
-    k_BHND, projection_MD
-        Keys and random directions.
+    qkv_BN3HD : (B, N, 3, H, D) float32, bfloat16 or float64
+        Queries, keys and values, as one merged projection makes them.
+    projection_MD : (M, D)
+        Random directions; no gradient flows to them.
     stabilizer
-        Over what the maximum of the exponents is taken before exponentiation. "per_head": positions and features of
-        each cell and head, no gradient (performer-pytorch 1.1.4). "per_cell": heads too, with gradient; equals the
-        published model on one cell. "global": the whole batch, with gradient (the published code; results depend on the
-        batch). Because a floor of 1e-4 is added after the exponential, they are three different functions.
+        See :func:`sclong.nn.favor_features.key_features`.
+    kernels
+        "fast": the fused kernel on CUDA where Triton is, else blocks. "blocks": blocks of positions, any device.
+        "oracle": performer-pytorch's operations, which hold all random features in memory.
+
+    Returns
+    -------
+    (B, N, H, D)
     """
-    if stabilizer == "per_head":
-        return softmax_kernel(k_BHND, projection_matrix=projection_MD, is_query=False, eps=EPS)
-    return random_features(k_BHND, projection_MD, over=(1, 2, 3) if stabilizer == "per_cell" else (0, 1, 2, 3))
+    if kernels == "oracle":
+        q_BHND, k_BHND, v_BHND = qkv_BN3HD.permute(2, 0, 3, 1, 4)
+        return oracle_attention(q_BHND, k_BHND, v_BHND, projection_MD, stabilizer).transpose(1, 2)
+    if kernels == "fast" and qkv_BN3HD.is_cuda:
+        from sclong.nn import favor_triton
+
+        if favor_triton.available():
+            q_BHND, k_BHND, v_BHND = qkv_BN3HD.permute(2, 0, 3, 1, 4)
+            return favor_triton.favor_attention_triton(q_BHND, k_BHND, v_BHND, projection_MD, stabilizer).transpose(
+                1, 2
+            )
+    return blocked_attention(qkv_BN3HD, projection_MD, stabilizer)
 
 
 class FavorAttention(nn.Module):
@@ -72,13 +64,13 @@ class FavorAttention(nn.Module):
     ----------
     dim_head
         D.
-    stabilizer
-        See :func:`key_features`.
+    stabilizer, kernels
+        See :func:`favor_attention`.
     """
 
-    def __init__(self, dim_head: int, stabilizer: Stabilizer = "per_head") -> None:
+    def __init__(self, dim_head: int, stabilizer: Stabilizer = "per_head", kernels: Kernels = "fast") -> None:
         super().__init__()
-        self.dim_head, self.stabilizer = dim_head, stabilizer
+        self.dim_head, self.stabilizer, self.kernels = dim_head, stabilizer, kernels
         directions_MD = torch.empty(n_random_features(dim_head), dim_head)
         self.register_buffer("projection_matrix", directions_MD)
         if not directions_MD.is_meta:
@@ -92,8 +84,15 @@ class FavorAttention(nn.Module):
         )
         self.projection_matrix.copy_(drawn_MD)
 
-    def forward(self, q_BHND: torch.Tensor, k_BHND: torch.Tensor, v_BHND: torch.Tensor) -> torch.Tensor:
-        """Return attended values, (B, H, N, D)."""
-        q_features_BHNM = query_features(q_BHND, self.projection_matrix, self.stabilizer)
-        k_features_BHNM = key_features(k_BHND, self.projection_matrix, self.stabilizer)
-        return linear_attention(q_features_BHNM, k_features_BHNM, v_BHND)
+    def forward(self, qkv_BN3HD: torch.Tensor) -> torch.Tensor:
+        """Return attended values, (B, N, H, D)."""
+        return favor_attention(qkv_BN3HD, self.projection_matrix, self.stabilizer, self.kernels)
+
+
+class ExactAttention(nn.Module):
+    """Exact softmax attention; cost and, without a flash kernel, memory grow with the square of N."""
+
+    def forward(self, qkv_BN3HD: torch.Tensor) -> torch.Tensor:
+        """Return attended values, (B, N, H, D)."""
+        q_BHND, k_BHND, v_BHND = qkv_BN3HD.permute(2, 0, 3, 1, 4)
+        return nn.functional.scaled_dot_product_attention(q_BHND, k_BHND, v_BHND).transpose(1, 2)

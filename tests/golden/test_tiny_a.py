@@ -14,14 +14,15 @@ import torch
 
 from sclong.config import Architecture
 from sclong.knowledge.similarity import GoGraph
-from sclong.nn.dual_encoder import DualEncoder, Output, by_value
+from sclong.nn.dual_encoder import DualEncoder, Output, top_positions
 
 HERE = Path(__file__).parent
 IO = np.load(HERE / "tiny_a_io.npz")
 
 
-def tiny_a(stabilizer: str) -> DualEncoder:
-    arch = Architecture(**json.loads((HERE / "tiny_a_architecture.json").read_text()), stabilizer=stabilizer)
+def tiny_a(stabilizer: str, kernels: str = "fast") -> DualEncoder:
+    shape = json.loads((HERE / "tiny_a_architecture.json").read_text())
+    arch = Architecture(**shape, stabilizer=stabilizer, kernels=kernels)
     graph = np.load(HERE / "tiny_a_graph.npz")
     model = DualEncoder(arch, 60, GoGraph(graph["indptr"], graph["indices"], graph["weights"]))
     weights = {name: torch.from_numpy(array) for name, array in np.load(HERE / "tiny_a_weights.npz").items()}
@@ -62,7 +63,7 @@ def test_stabilizers_are_different_functions() -> None:
 def test_go_branch_and_top_genes() -> None:
     model = tiny_a("per_cell")
     assert difference(model.go_conv(), "go_branch") <= 1e-5
-    assert np.array_equal(by_value(torch.from_numpy(IO["x"]))[:, : model.n_top].numpy(), IO["top_indices"])
+    assert np.array_equal(top_positions(torch.from_numpy(IO["x"]), model.n_top).numpy(), IO["top_indices"])
 
 
 def test_masked_loss_and_all_stored_gradients() -> None:

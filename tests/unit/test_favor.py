@@ -1,18 +1,31 @@
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 import torch
 from performer_pytorch import FastAttention
 from torch.utils.flop_counter import FlopCounterMode
 
-from sclong.nn.favor import FavorAttention, key_features, n_random_features, query_features, random_features
+from sclong.nn.favor import FavorAttention
+from sclong.nn.favor_features import key_features, n_random_features, query_features, random_features
 
 MAXIMUM_OVER = {"per_head": (2, 3), "per_cell": (1, 2, 3), "global": (0, 1, 2, 3)}
 
 
-def attention_of(stabilizer: str, dim_head: int = 8) -> FavorAttention:
+KERNELS = ["oracle", "blocks"]
+
+
+def attention_of(stabilizer: str, dim_head: int = 8, kernels: str = "oracle") -> Callable[..., torch.Tensor]:
+    """Attention of q, k and v, each (B, H, N, D)."""
     torch.manual_seed(3)
-    return FavorAttention(dim_head, stabilizer).double()
+    module = FavorAttention(dim_head, stabilizer, kernels).double()
+
+    def attend(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
+        return module(torch.stack([q, k, v]).permute(1, 3, 0, 2, 4)).transpose(1, 2)
+
+    attend.projection_matrix = module.projection_matrix
+    return attend
 
 
 def inputs(scale: float, shape: tuple[int, ...] = (2, 3, 20, 8)) -> list[torch.Tensor]:
@@ -39,10 +52,11 @@ def written_out(
     return (weights / weights.sum(-1, keepdim=True)) @ v
 
 
+@pytest.mark.parametrize("kernels", KERNELS)
 @pytest.mark.parametrize("scale", [0.5, 1.0, 2.0])
 @pytest.mark.parametrize("stabilizer", list(MAXIMUM_OVER))
-def test_equal_to_the_formula_with_all_gradients(stabilizer: str, scale: float) -> None:
-    attention = attention_of(stabilizer)
+def test_equal_to_the_formula_with_all_gradients(stabilizer: str, scale: float, kernels: str) -> None:
+    attention = attention_of(stabilizer, kernels=kernels)
     mine, other = inputs(scale), inputs(scale)
     out = attention(*mine)
     expected = written_out(*other, attention.projection_matrix, stabilizer)
@@ -64,18 +78,23 @@ def test_the_comparison_has_power() -> None:
     assert (outs["per_cell"] - outs["global"]).abs().max() > 1e-3
 
 
+@pytest.mark.parametrize("kernels", KERNELS)
 @pytest.mark.parametrize("stabilizer", ["per_cell", "global"])
-def test_gradients_are_the_derivatives(stabilizer: str) -> None:
+def test_gradients_are_the_derivatives(stabilizer: str, kernels: str) -> None:
     """The gradient flows through the maximum; "per_head", as performer-pytorch, holds the maximum fixed."""
-    attention = attention_of(stabilizer, dim_head=4)
+    attention = attention_of(stabilizer, dim_head=4, kernels=kernels)
     assert torch.autograd.gradcheck(attention, inputs(1.0, (2, 2, 5, 4)), atol=1e-7)
 
 
 @pytest.mark.parametrize("scale", [0.3, 1.0, 2.0])
 def test_per_head_equals_performer_pytorch_with_all_gradients(scale: float) -> None:
-    ours = FavorAttention(16, "per_head")
-    theirs = FastAttention(dim_heads=16, nb_features=ours.projection_matrix.shape[0], causal=False)
-    theirs.projection_matrix.copy_(ours.projection_matrix)
+    module = FavorAttention(16, "per_head")
+    theirs = FastAttention(dim_heads=16, nb_features=module.projection_matrix.shape[0], causal=False)
+    theirs.projection_matrix.copy_(module.projection_matrix)
+
+    def ours(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
+        return module(torch.stack([q, k, v]).permute(1, 3, 0, 2, 4)).transpose(1, 2)
+
     mine, other = ([t.detach().float().requires_grad_() for t in inputs(scale, (2, 3, 50, 16))] for _ in range(2))
     weight = torch.randn(2, 3, 50, 16)
     (ours(*mine) * weight).sum().backward()
@@ -111,9 +130,9 @@ def test_without_the_floor_it_approximates_softmax_attention() -> None:
 
 def test_work_is_linear_in_the_number_of_positions() -> None:
     def flops(n: int) -> int:
-        attention = FavorAttention(16, "per_cell")
+        attention = FavorAttention(16, "per_cell", "oracle")
         with FlopCounterMode(display=False) as counter:
-            attention(*torch.zeros(3, 1, 2, n, 16).unbind())
+            attention(torch.zeros(1, n, 3, 2, 16))
         return counter.get_total_flops()
 
     assert flops(400) == 2 * flops(200) > 0

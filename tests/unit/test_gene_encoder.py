@@ -3,6 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from scipy import sparse
 from torch_geometric.nn import SGConv
 
 from sclong.knowledge.similarity import GoGraph
@@ -55,16 +56,28 @@ def test_equal_to_the_dense_formula_with_gradients(encoder: GoEncoder) -> None:
 
 
 def test_the_direction_of_edges_matters(encoder: GoEncoder) -> None:
-    out = encoder()
-    encoder.edges = encoder.edges.flip(0)
-    assert (encoder() - out).abs().max() > 1e-3
+    matrix = sparse.csr_matrix((graph().weights, graph().indices, graph().indptr), (N_GENES + 1, N_GENES + 1)).T.tocsr()
+    turned = GoEncoder(N_GENES + 1, DIM, GoGraph(matrix.indptr, matrix.indices, matrix.data)).eval()
+    turned.load_state_dict(encoder.state_dict())
+    assert (encoder() - turned()).abs().max() > 1e-3
 
 
-def test_equal_to_torch_geometric(encoder: GoEncoder) -> None:
-    reference = SGConv(DIM, DIM, K=1, add_self_loops=False)
+def test_equal_to_torch_geometric_with_all_gradients(encoder: GoEncoder) -> None:
+    """The sparse product against SGConv, in double precision and as the module's own oracle."""
+    weight = torch.randn(N_GENES + 1, DIM, dtype=torch.float64)
+    found = {}
+    for kernels in ("fast", "oracle"):
+        torch.manual_seed(0)
+        encoder = GoEncoder(N_GENES + 1, DIM, graph(), kernels).double()
+        encoder.edge_weights = graph_weights = encoder.edge_weights.double()
+        out = encoder()
+        (out * weight).sum().backward()
+        found[kernels] = [out, *(p.grad for p in encoder.parameters())]
+    reference = SGConv(DIM, DIM, K=1, add_self_loops=False).double()
     reference.load_state_dict(encoder.sim_layers[0].state_dict())
-    expected = reference(encoder.emb.weight, encoder.edges, encoder.edge_weights)
-    assert torch.equal(encoder(), expected)
+    assert torch.equal(reference(encoder.emb.weight, encoder.edges, graph_weights), found["oracle"][0])
+    for fast, oracle in zip(found["fast"], found["oracle"], strict=True):
+        assert torch.allclose(fast, oracle, rtol=1e-5, atol=1e-6), "weights of the graph are float32"
 
 
 def test_genes_without_edges_and_the_pad_get_the_bias(encoder: GoEncoder) -> None:

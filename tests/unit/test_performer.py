@@ -4,12 +4,12 @@ import performer_pytorch
 import pytest
 import torch
 
-from sclong.nn.performer import Performer
+from sclong.nn.performer import Performer, PerformerOptions
 
 
-def ours(stabilizer: str = "per_head") -> Performer:
+def ours(stabilizer: str = "per_head", **options: object) -> Performer:
     torch.manual_seed(0)
-    return Performer(24, depth=2, heads=3, dim_head=8, ff_mult=4, stabilizer=stabilizer)
+    return Performer(24, depth=2, heads=3, dim_head=8, options=PerformerOptions(stabilizer=stabilizer, **options))
 
 
 def x_of(n: int = 30) -> torch.Tensor:
