@@ -13,20 +13,32 @@ from scipy import sparse
 
 from sclong.data.vocabulary import Vocabulary
 from sclong.errors import InputDataError, listing
+from sclong.io.h5ad import ORIGINAL_NAMES
 
 ENSEMBL = r"^(ENSG\d{11})(\.\d+)?(?:_PAR_Y)?$"
 ENTREZ = r"^(?:GeneID:)?(\d+)$"
 RULES = ("ensembl", "symbol", "previous_or_alias", "entrez")
-SYMBOL_COLUMNS = ("feature_name", "gene_symbols", "gene_symbol", "symbol", "gene_name", "gene_names")
+NAMES = {
+    "ensembl": "Ensembl id",
+    "symbol": "symbol",
+    "previous_or_alias": "previous or alias symbol",
+    "entrez": "Entrez id",
+}
+SYMBOL_COLUMNS = ("feature_name", "gene_symbols", "gene_symbol", "symbol", "gene_name", "gene_names", ORIGINAL_NAMES)
 KINDS = {
     "mouse Ensembl ids": r"^ENSMUSG\d{11}",
     "human Ensembl ids": ENSEMBL,
     "Ensembl ids of another species, or of transcripts or proteins": r"^ENS[A-Z]*\d{11}",
+    "names with the genome before them, of an experiment on several species": r"^(GRCh38|GRCm3[89]|hg19|hg38|mm10)_+",
     "numbers (Entrez ids, or positions)": ENTREZ,
     "probe ids": r"^(\d+(_[a-z]+)*_at|ILMN_\d+|A_\d+_P\d+)$",
     "title-case symbols, as mouse genes have": r"^[A-Z][a-z]+[a-z0-9]*$",
 }
+FOREIGN = [kind for kind in KINDS if "species" in kind or "mouse" in kind]
+UNTIDY = {"with_version": "with a version", "with_blanks": "with blanks around them"}
 LEAST_SHARE = 0.05
+FOREIGN_SHARE = 0.01
+HIGHEST_POSITION = 70_000  # no matrix has more genes, and an Entrez list of any length has numbers above it
 AMBIGUOUS = -2
 
 
@@ -41,7 +53,7 @@ class Alignment:
     rule : (names,) str
         "ensembl", "symbol", "previous_or_alias", "entrez", "unmapped" or "ambiguous".
     report
-        Counts by rule, duplicates, examples.
+        Counts by rule, duplicates, examples, what most names are, and whether they look human; see :func:`describe`.
     """
 
     positions: np.ndarray
@@ -53,9 +65,9 @@ def align_genes(names: Sequence[str], vocabulary: Vocabulary, *, extra: pd.DataF
     """Find each name in the vocabulary.
 
     In this order: Ensembl id (the version does not count), symbol, previous or alias symbol, Entrez id ("123" or
-    "GeneID:123"). Blanks around a name are ignored. A name that stands for several genes is ambiguous and left out;
-    a current symbol wins over somebody else's alias. Several names of one gene are duplicates: their counts are summed
-    (:func:`harmonize`).
+    "GeneID:123"). Every name is looked up by itself, so that kinds may be mixed. Blanks around a name are ignored. A
+    name that stands for several genes is ambiguous and left out; a current symbol wins over somebody else's alias.
+    Several names of one gene are duplicates: :func:`harmonize` says how their values are combined.
 
     Parameters
     ----------
@@ -64,8 +76,9 @@ def align_genes(names: Sequence[str], vocabulary: Vocabulary, *, extra: pd.DataF
     vocabulary
         The genes to find.
     extra
-        ``var`` of the data set, one row for each name. If it has a column of symbols (`SYMBOL_COLUMNS`), an Ensembl id
-        that is not found, as those that were retired, is looked up by its symbol, unless that gene is there anyway.
+        ``var`` of the data set, one row for each name. An Ensembl or Entrez id that is not found, as those that were
+        retired, is looked up by its symbol, in the first of `SYMBOL_COLUMNS` that is there, else in the index, unless
+        that gene is there anyway.
 
     Raises
     ------
@@ -77,11 +90,13 @@ def align_genes(names: Sequence[str], vocabulary: Vocabulary, *, extra: pd.DataF
     ensembl = clean.str.extract(ENSEMBL)
     indices = _indices(vocabulary)
     positions, rule = _find(clean, indices)
-    column = None if extra is None else next((c for c in SYMBOL_COLUMNS if c in extra), None)
-    if extra is not None and column is not None:
-        symbols = pd.Series(extra[column].astype(str).to_numpy(), dtype=object).str.strip()
-        second, second_rule = _find(symbols, indices)
-        take = (positions < 0) & ensembl[0].notna().to_numpy() & (second >= 0) & ~np.isin(second, positions)
+    if extra is not None:
+        column = next((c for c in SYMBOL_COLUMNS if c in extra), None)
+        symbols = extra.index if column is None else extra[column]
+        second, second_rule = _find(pd.Series(symbols.astype(str).to_numpy(), dtype=object).str.strip(), indices)
+        is_id = ensembl[0].notna() | clean.str.match(ENTREZ)
+        by_name = np.isin(second_rule, ["symbol", "previous_or_alias"])
+        take = (positions < 0) & is_id.to_numpy(dtype=bool) & by_name & ~np.isin(second, positions)
         positions, rule = np.where(take, second, positions), np.where(take, second_rule, rule)
     _check(clean, int((positions >= 0).sum()))
     report = {
@@ -94,7 +109,8 @@ def align_genes(names: Sequence[str], vocabulary: Vocabulary, *, extra: pd.DataF
 
 def _find(clean: pd.Series, indices: Mapping[str, pd.Series]) -> tuple[np.ndarray, np.ndarray]:
     """Return position and rule of each name by the first rule that knows it."""
-    keys = {"ensembl": clean.str.extract(ENSEMBL)[0], "entrez": clean.str.extract(ENTREZ)[0]}
+    ids = clean.str.extract(ENSEMBL)[0]
+    keys = {"ensembl": ids, "previous_or_alias": ids.fillna(clean), "entrez": clean.str.extract(ENTREZ)[0]}
     positions = np.full(len(clean), -1, dtype=np.int64)
     rule = np.full(len(clean), "unmapped", dtype="<U17")
     for name in RULES:
@@ -129,6 +145,8 @@ def _index(names: pd.Series, positions: pd.Series) -> pd.Series:
 def _report(clean: pd.Series, positions: np.ndarray, rule: np.ndarray, n_genes: int) -> dict[str, Any]:
     mapped = positions[positions >= 0]
     distinct = len(np.unique(mapped))
+    kinds = pd.Series([_kind(name) for name in clean], dtype=str).value_counts()
+    foreign = kinds[kinds.index.isin(FOREIGN)]
     return {
         "names": len(clean),
         "mapped": len(mapped),
@@ -139,7 +157,34 @@ def _report(clean: pd.Series, positions: np.ndarray, rule: np.ndarray, n_genes: 
         "genes_of_vocabulary": distinct,
         "share_of_vocabulary": round(distinct / n_genes, 4),
         "unmapped_examples": clean[rule == "unmapped"].head(5).tolist(),
+        "ambiguous_examples": clean[rule == "ambiguous"].head(5).tolist(),
+        "kind": str(kinds.index[0]),
+        "species": "human"
+        if foreign.sum() <= FOREIGN_SHARE * len(clean)
+        else f"not all human: {int(foreign.iloc[0])} names are {foreign.index[0]}",
     }
+
+
+def describe(report: Mapping[str, Any]) -> list[str]:
+    """Put the report of an :class:`Alignment` into lines for a reader."""
+    names = report["names"]
+
+    def count(key: str, examples: str = "") -> str:
+        shown = f", for example {listing(report[examples][:3])}" if examples and report[examples] else ""
+        return f"{report[key]:,} ({report[key] / names:.1%}){shown}"
+
+    ways = [f"{NAMES[r]} {report[f'by_{r}']:,}" for r in RULES if report[f"by_{r}"]]
+    untidy = [f"{report[k]:,} {text}" for k, text in UNTIDY.items() if report[k]]
+    return [
+        f"gene names      {names:,}, mostly {report['kind']}" + (f"; {', '.join(untidy)}" if untidy else ""),
+        f"species         {report['species']}",
+        f"found           {count('mapped')}" + (f": {', '.join(ways)}" if ways else ""),
+        f"not found       {count('unmapped', 'unmapped_examples')}",
+        f"ambiguous       {count('ambiguous', 'ambiguous_examples')}: names of several genes, left out",
+        f"duplicated      {report['duplicated']:,}: further names of a gene that is there already, combined with it",
+        f"vocabulary      {report['genes_of_vocabulary']:,} of its genes are there "
+        f"({report['share_of_vocabulary']:.1%})",
+    ]
 
 
 def kind_of_names(names: Sequence[str]) -> str:
@@ -162,13 +207,12 @@ def _check(clean: pd.Series, mapped: int) -> None:
             "map them to human orthologues before, or use human data",
         )  # fmt: skip
     action = "put human ids into var_names, or name the column of var that has them (gene_column)"
-    if len(clean) > 1 and clean.iloc[0] in ("0", "1"):
-        first = int(clean.iloc[0])
-        if clean.tolist() == [str(i) for i in range(first, first + len(clean))]:
-            raise InputDataError(
-                f"the {len(clean)} gene names are running numbers ({examples})",
-                "human Ensembl ids, gene symbols or Entrez ids", action,
-            )  # fmt: skip
+    if _running_numbers(clean):
+        raise InputDataError(
+            f"the {len(clean)} gene names are running numbers ({examples})",
+            "human Ensembl ids, gene symbols or Entrez ids",
+            f"{action}; if they are Entrez ids, write them as GeneID:123",
+        )
     if mapped < max(1, LEAST_SHARE * len(clean)):
         raise InputDataError(
             f"only {mapped} of {len(clean)} gene names are in the vocabulary; most are {kind} ({examples})",
@@ -176,27 +220,61 @@ def _check(clean: pd.Series, mapped: int) -> None:
         )  # fmt: skip
 
 
-def harmonize(counts: sparse.spmatrix, alignment: Alignment, n_genes: int) -> sparse.csr_matrix:
-    """Move columns to their place in the vocabulary; several columns of one gene are summed, missing genes are 0.
+def _running_numbers(clean: pd.Series) -> bool:
+    """Say whether names are positions in a matrix, or what is left of them after genes were filtered.
+
+    That is: 0, 1, 2 ... or 1, 2, 3 ...; or at least 20 ascending bare numbers, none above what a matrix has columns.
+    """
+    if len(clean) < 2 or not clean.str.fullmatch(r"\d{1,9}").all():
+        return False
+    numbers = clean.astype(int).to_numpy()
+    steps = np.diff(numbers)
+    if numbers[0] < 2 and (steps == 1).all():
+        return True
+    return len(numbers) >= 20 and bool((steps > 0).all()) and bool(numbers[-1] <= HIGHEST_POSITION)
+
+
+def harmonize(
+    values: sparse.spmatrix, alignment: Alignment, n_genes: int, value_kind: str = "counts"
+) -> sparse.csr_matrix:
+    """Move columns to their place in the vocabulary; missing genes are 0.
+
+    Values of several columns of one gene are combined: counts are summed; log1p_cp10k values are log(1 + x), so that
+    x is summed and logged again, as if the counts had been summed before; other non-negative values, of whatever scale,
+    are averaged.
 
     Parameters
     ----------
-    counts : (cells, names)
+    values : (cells, names)
     alignment
         Of the names.
     n_genes
         Size of the vocabulary.
+    value_kind
+        "counts", "log1p_cp10k" or "nonnegative".
 
     Returns
     -------
     (cells, n_genes) CSR with sorted indices; zeros are not stored.
     """
+    values = sparse.csr_matrix(values)
     columns = np.flatnonzero(alignment.positions >= 0)
-    move = sparse.csr_matrix(
-        (np.ones(len(columns), dtype=np.float32), (columns, alignment.positions[columns])),
-        shape=(len(alignment.positions), n_genes),
-    )
-    out = sparse.csr_matrix(sparse.csr_matrix(counts) @ move)
+    places = alignment.positions[columns]
+    times = np.bincount(places, minlength=n_genes)[places]
+
+    def moved(which: np.ndarray, data: sparse.csr_matrix, weights: np.ndarray) -> sparse.csr_matrix:
+        shape = (data.shape[1], n_genes)
+        return data @ sparse.csr_matrix((weights[which], (columns[which], places[which])), shape=shape)
+
+    one = np.ones(len(columns), dtype=np.float32)
+    if value_kind == "counts" or (times == 1).all():
+        out = moved(times > 0, values, one)
+    elif value_kind == "log1p_cp10k":
+        summed = moved(times > 1, values.astype(np.float64).expm1(), one).log1p()
+        out = moved(times == 1, values, one) + summed.astype(values.dtype)
+    else:
+        out = moved(times > 0, values, (1 / times).astype(np.float32))
+    out = sparse.csr_matrix(out)
     out.eliminate_zeros()
     out.sort_indices()
     return out

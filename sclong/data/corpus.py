@@ -106,7 +106,10 @@ def detection_table(scans: Sequence[str | Path]) -> pd.DataFrame:
         When there is no scan at all.
     """
     if not scans:
-        raise InputDataError("no source of the corpus can be had", "at least one", "look at corpus.sources and mirror")
+        raise InputDataError(
+            "no source of the corpus ranks genes: all are optional", "at least one that is not optional",
+            "look at corpus.sources; optional ones do not count, so that the vocabulary does not depend on a mirror",
+        )  # fmt: skip
     tables = [read_tsv(scan, ["ensembl_id", "cells"], dtype={"ensembl_id": str, "cells": int}) for scan in scans]
     stacked = pd.concat(tables, ignore_index=True).groupby("ensembl_id")["cells"]
     return pd.DataFrame({"datasets": stacked.size(), "cells": stacked.sum()}).reset_index()

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+import re
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -17,9 +19,10 @@ from sclong.io.files import sha256_file, write_text
 from sclong.io.tables import read_tsv
 
 COLUMNS = ("index", "ensembl_id", "symbol", "biotype", "aliases", "entrez_id")
-PRIMARY_CONTIGS = {f"chr{c}" for c in [*range(1, 23), "X", "Y", "M", "MT"]} | {
-    str(c) for c in [*range(1, 23), "X", "Y", "M", "MT"]
-}
+PAD = "PAD"
+VERSION = r"\.\d+(_PAR_Y)?$"
+CHROMOSOME = re.compile(r"(chr)?(\d{1,2}|X|Y|MT?)")
+SCAFFOLD = re.compile(r"(GL|KI)(\d{6})\.\d+")
 
 
 @dataclass(frozen=True)
@@ -63,22 +66,22 @@ class Vocabulary:
         Raises
         ------
         InputDataError
-            Missing file or columns, duplicated ids.
+            Missing or empty file, not UTF-8, missing columns, no genes, duplicated ids, a damaged index.
         VocabularyMismatchError
             The ids are not those whose hash the file carries: it was edited.
         """
         path = Path(path)
-        if not path.is_file():
-            raise InputDataError(f"{path}: no such file", "a vocabulary.tsv", "make it: rule vocabulary")
-        metadata = {}
-        with path.open(encoding="utf-8") as file:
-            for line in file:
-                if not line.startswith("# "):
-                    break
-                key, _, value = line[2:].rstrip("\n").partition(": ")
-                metadata[key] = value
-        table = read_tsv(path, COLUMNS, skiprows=len(metadata), dtype=str).fillna("")
-        table["index"] = table["index"].astype(int)
+        lines = _lines(path, "a vocabulary.tsv", "make it: rule vocabulary")
+        head = [line for line in lines if line.startswith("# ")]
+        metadata = {key: value for key, _, value in (line[2:].partition(": ") for line in head)}
+        if len(head) == len(lines):
+            raise InputDataError(
+                f"{path}: {f'{len(head)} lines of metadata and no table' if head else 'an empty file'}",
+                "a vocabulary.tsv, one gene a line", "restore the file, or make it again: rule vocabulary",
+            )  # fmt: skip
+        table = read_tsv(path, COLUMNS, skiprows=len(head), dtype=str).fillna("")
+        index = table["index"].tolist()
+        table["index"] = np.arange(len(table))
         out = cls(table, metadata)
         twice = table["ensembl_id"][table["ensembl_id"].duplicated()]
         if len(twice):
@@ -89,6 +92,11 @@ class Vocabulary:
                 f"hash {metadata['hash']}, which the file carries" if "hash" in metadata else "a line '# hash: ...'",
                 "the file was edited: restore it, or build a new vocabulary and everything that depends on it",
             )
+        if not index or index != [str(i) for i in range(len(index))]:
+            raise InputDataError(
+                f"{path}: {len(index)} genes, which the column index does not count from 0",
+                "genes, numbered in the order of the model", "restore the file, or make it again: rule vocabulary",
+            )  # fmt: skip
         return out
 
 
@@ -107,11 +115,37 @@ def require_same_vocabulary(hash_a: str | None, what_a: str, hash_b: str | None,
         )  # fmt: skip
 
 
-def read_annotation(path: str | Path) -> pd.DataFrame:
-    """Read a gene annotation table, one row per gene: ensembl_id (no version), symbol, biotype, chromosome.
+def _lines(path: Path, what: str, action: str) -> list[str]:
+    """Return the lines of a text file; a byte order mark and the line ends of other systems do no harm."""
+    if not path.is_file():
+        raise InputDataError(f"{path}: no such file", what, action)
+    try:
+        return path.read_text(encoding="utf-8-sig").splitlines()
+    except UnicodeDecodeError as error:
+        raise InputDataError(
+            f"{path}: not UTF-8 text (byte {error.start + 1} is {error.object[error.start]:#04x})", what,
+            "save it as plain UTF-8 text (not gzip, not UTF-16), or restore it",
+        ) from error  # fmt: skip
 
-    Genes on alternate haplotypes whose symbol also stands on the primary assembly are left out; of several rows of one
-    id (a gene in both pseudoautosomal regions) the first is kept.
+
+def on_primary_assembly(contig: str) -> bool:
+    """Say whether a contig of GRCh38 is a chromosome or an unplaced scaffold, not an alternate haplotype or a patch.
+
+    Names of Ensembl ("6", "CHR_HSCHR6_MHC_COX"), GENCODE ("chr6", "KI270711.1") and UCSC ("chr14_GL000009v2_random").
+    Of the scaffolds that are named by their accession, those below GL000250 and KI270758 are unplaced.
+    """
+    if CHROMOSOME.fullmatch(contig) or contig.endswith("_random") or contig.startswith("chrUn_"):
+        return True
+    scaffold = SCAFFOLD.fullmatch(contig)
+    return scaffold is not None and int(scaffold[2]) < {"GL": 250, "KI": 270758}[scaffold[1]]
+
+
+def read_annotation(path: str | Path) -> pd.DataFrame:
+    """Read a gene annotation table, one row per gene: ensembl_id (no version), symbol, biotype, primary, copies.
+
+    Genes on alternate haplotypes and patches whose symbol also stands on the primary assembly are collapsed into the
+    first gene of that symbol there: they have no row of their own, and `copies` of that gene holds their ids, joined by
+    "|". Of several rows of one id (``_PAR_Y`` of older releases) the first is kept.
 
     Raises
     ------
@@ -120,20 +154,22 @@ def read_annotation(path: str | Path) -> pd.DataFrame:
     """
     sep = "\t" if ".tsv" in Path(path).name else ","
     table = read_tsv(path, ["gene_id", "gene_name", "biotype", "chromosome"], sep=sep, dtype=str).fillna("")
+    primary = {contig: on_primary_assembly(contig) for contig in table["chromosome"].unique()}
     out = pd.DataFrame(
         {
-            "ensembl_id": table["gene_id"].str.strip().str.replace(r"\.\d+(_PAR_Y)?$", "", regex=True),
+            "ensembl_id": table["gene_id"].str.strip().str.replace(VERSION, "", regex=True),
             "symbol": table["gene_name"].str.strip(),
             "biotype": table["biotype"],
-            "primary": table["chromosome"].isin(PRIMARY_CONTIGS),
+            "primary": table["chromosome"].map(primary).astype(bool),
         }
     )
-    out = out.drop_duplicates("ensembl_id")
-    named = out.loc[out["primary"] & (out["symbol"] != ""), "symbol"]
-    out = out[out["primary"] | ~out["symbol"].isin(set(named))]
+    out = out[out["ensembl_id"] != ""].drop_duplicates("ensembl_id").reset_index(drop=True)
     if out.empty:
         raise InputDataError(f"{path}: no gene", "a gene annotation table", "fetch it again")
-    return out.reset_index(drop=True)
+    original = _row_of(out["symbol"], out["symbol"].where(out["primary"], ""))
+    copy = ~out["primary"].to_numpy() & (original >= 0)
+    out["copies"] = out["ensembl_id"][copy].groupby(original[copy]).agg("|".join).reindex(out.index, fill_value="")
+    return out[~copy].reset_index(drop=True)
 
 
 def read_symbols(path: str | Path) -> pd.DataFrame:
@@ -154,9 +190,12 @@ def gene_table(annotation: str | Path, symbols: str | Path | None) -> pd.DataFra
 
     The HGNC entry of a gene is found by its Ensembl id, else by its symbol. Of several genes with one symbol, the one
     that HGNC gives it to keeps it; the others are named by their Ensembl id, as GENCODE names genes without a symbol.
+    A name that is or was a gene's symbol is not another gene's alias: data sets name genes by the symbols of their
+    time. Ids of copies on alternate haplotypes are aliases too.
     """
     genes = read_annotation(annotation)
-    genes["aliases"], genes["entrez_id"] = "", ""
+    copies = genes.pop("copies")
+    genes["aliases"], genes["entrez_id"] = copies, ""
     if symbols is None:
         return genes
     hgnc = read_symbols(symbols)
@@ -170,11 +209,14 @@ def gene_table(annotation: str | Path, symbols: str | Path | None) -> pd.DataFra
     known = row >= 0
     rows = hgnc.iloc[row[known]]
     genes.loc[known, "entrez_id"] = rows["entrez_id"].to_numpy()
+    once_symbols = {name for names in hgnc["previous"] for name in names} | set(hgnc["symbol"])
+    aliases = [
+        [approved, *previous, *(name for name in alias if name not in once_symbols)]
+        for approved, previous, alias in zip(rows["symbol"], rows["previous"], rows["alias"], strict=True)
+    ]
     genes.loc[known, "aliases"] = [
-        "|".join(dict.fromkeys(name for name in (approved, *previous, *alias) if name != symbol))
-        for symbol, approved, previous, alias in zip(
-            genes.loc[known, "symbol"], rows["symbol"], rows["previous"], rows["alias"], strict=True
-        )
+        "|".join(dict.fromkeys(name for name in (*names, *more.split("|")) if name not in ("", symbol)))
+        for symbol, names, more in zip(genes.loc[known, "symbol"], aliases, copies[known], strict=True)
     ]
     return genes
 
@@ -205,6 +247,9 @@ def build_vocabulary(
     detection: pd.DataFrame | None,
     size: int | None,
     genes: str | Path | None = None,
+    *,
+    release: str | None = None,
+    ranked_by: Sequence[str] = (),
 ) -> Vocabulary:
     """Choose the genes of the model.
 
@@ -221,44 +266,93 @@ def build_vocabulary(
     detection
         Columns ensembl_id, datasets, cells: how often the corpus detects each gene.
     size
-        Number of genes.
+        Number of genes; with `genes`, the number that the list must have.
     genes
-        A list of Ensembl ids, one per line, to take as they are, in order.
+        A list of Ensembl ids, one per line, to take as they are, in order; a last line PAD is left out. Ids that the
+        annotation does not know stay, without names.
+    release, ranked_by
+        Release of the annotation; names of the data sets behind `detection`. Both for the metadata.
 
     Raises
     ------
     InputDataError
-        Fewer genes than `size`; a list with duplicates, or one that the annotation mostly does not know.
+        Fewer genes than `size`; a list with duplicates, of another length, or one that the annotation mostly does not
+        know.
     """
     table = gene_table(annotation, symbols)
-    metadata: dict[str, Any] = {"annotation": Path(annotation).name, "annotation_sha256": sha256_file(annotation)}
+    facts: dict[str, Any] = {"annotation": Path(annotation).name, "annotation_sha256": sha256_file(annotation)}
+    facts["annotation_release"] = release or "not stated"
+    if symbols is not None:
+        facts |= {"symbols": Path(symbols).name, "symbols_sha256": sha256_file(symbols)}
     if genes is not None:
-        table = _own_names(_listed(table, Path(genes)), table)
-        metadata["rule"] = f"list {Path(genes).name}, in its order"
+        ids = read_gene_list(genes, size)
+        facts |= {"rule": f"list {Path(genes).name}, in its order", "list_sha256": sha256_file(genes)}
+        annotated = set(table["ensembl_id"])
+        unknown = [gene for gene in ids if gene not in annotated]
+        if 2 * len(unknown) >= len(ids):
+            raise InputDataError(
+                f"{genes}: {len(ids) - len(unknown)} of its {len(ids)} names are in the annotation "
+                f"({listing(unknown, 3)} are not)",
+                "a list of human Ensembl ids, one per line",
+                "map the names to Ensembl ids, or correct vocabulary.genes",
+            )
+        facts["unknown_to_annotation"] = f"{len(unknown)}: {listing(unknown, 10)}" if unknown else "0"
+        table = _own_names(_listed(table, ids), table)
     elif size is not None:
+        facts["rule"] = "protein-coding, then non-coding by data sets and cells that detect them"
+        facts["ranked_by"] = ", ".join(ranked_by) or "ids"
         table = _own_names(_ranked(table, detection, size), table)
-        metadata["rule"] = "protein-coding, then non-coding by data sets and cells that detect them"
     else:
-        metadata["rule"] = "every annotated gene"
-    counts = table["biotype"].value_counts()
-    metadata["biotypes"] = ", ".join(f"{name} {n}" for name, n in counts.head(6).items())
+        facts["rule"] = "every annotated gene"
+    counts = Counter(table["biotype"].replace("", "unknown"))
+    facts["biotypes"] = ", ".join(f"{name} {n}" for name, n in sorted(counts.items(), key=lambda x: (-x[1], x[0])))
     table = table.reset_index(drop=True)
     table.insert(0, "index", np.arange(len(table)))
-    return Vocabulary(table[list(COLUMNS)], metadata)
+    return Vocabulary(table[list(COLUMNS)], facts)
 
 
-def _listed(table: pd.DataFrame, path: Path) -> pd.DataFrame:
-    lines = pd.Series(path.read_text(encoding="utf-8").split(), dtype=str)
-    ids = lines[lines != "PAD"].str.replace(r"\.\d+$", "", regex=True)
+def read_gene_list(path: str | Path, size: int | None = None) -> list[str]:
+    """Read a list of Ensembl ids, one per line, in its order; a last line PAD is left out.
+
+    Versions are stripped; where two ids differ by nothing else, both stay as they are.
+
+    Raises
+    ------
+    InputDataError
+        Missing or empty file, not UTF-8, a header, more than a name in a line, PAD before the end, a name that stands
+        twice, or another number of genes than `size`.
+    """
+    what = "a list of Ensembl ids, one per line, in the order of the model"
+    names = [line.strip() for line in _lines(Path(path), what, "correct vocabulary.genes")]
+    names = [name for name in names if name]
+    if names and names[-1] == PAD:
+        names.pop()
+    if not names:
+        raise InputDataError(f"{path}: no gene", what, "give the list as it was released")
+    wide = [name for name in names if len(name.split()) > 1 or "," in name]
+    if wide:
+        raise InputDataError(f"{path}: more than a name in a line: {listing(wide, 2)}", what, "keep the column of ids")
+    if PAD in names or (not names[0].startswith("ENS") and len(names) > 1 and names[1].startswith("ENS")):
+        odd = names.index(PAD) if PAD in names else 0
+        raise InputDataError(
+            f"{path}: {names[odd]!r} stands in place {odd + 1} of {len(names)}",
+            f"{what}, without a header, {PAD} at its end or nowhere",
+            "remove what is no gene, but only if the model's list lacks it too: every gene after it moves",
+        )
+    ids = pd.Series(names, dtype=str).str.replace(VERSION, "", regex=True)
+    ids = ids.where(~ids.duplicated(keep=False), pd.Series(names, dtype=str))
     twice = ids[ids.duplicated()]
     if len(twice):
         raise InputDataError(f"{path}: {listing(twice)} stand twice", "each gene once", "remove the duplicates")
-    known = int(ids.isin(set(table["ensembl_id"])).sum())
-    if 2 * known <= len(ids):
+    if size is not None and len(ids) != size:
         raise InputDataError(
-            f"{path}: {known} of its {len(ids)} names are in the annotation ({listing(ids, 3)})",
-            "a list of human Ensembl ids, one per line", "map the names to Ensembl ids, or correct vocabulary.genes",
+            f"{path}: {len(ids)} genes", f"{size} (vocabulary.size)",
+            f"give the whole list, or write vocabulary.size: {len(ids)} if this is it",
         )  # fmt: skip
+    return ids.tolist()
+
+
+def _listed(table: pd.DataFrame, ids: list[str]) -> pd.DataFrame:
     out = table.set_index("ensembl_id").reindex(ids).rename_axis("ensembl_id").reset_index()
     return out.drop(columns="primary").fillna("")
 

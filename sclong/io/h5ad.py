@@ -21,7 +21,10 @@ if TYPE_CHECKING:
 Format = Literal["h5ad", "10x_h5", "csv"]
 UNREADABLE = (OSError, KeyError, ValueError, EOFError, RuntimeError, tarfile.TarError, zlib.error)
 HDF5_MAGIC = b"\x89HDF\r\n\x1a\n"
-ID_COLUMNS = ("feature_id", "gene_ids", "gene_id", "ensembl_ids", "ensembl_id")
+ID_COLUMNS = (
+    "feature_id", "gene_ids", "gene_id", "ensembl_ids", "ensembl_id", "ensembl", "ensembl_gene_id", "stable_id",
+)  # fmt: skip
+ORIGINAL_NAMES = "original_name"
 
 
 def read_expression(
@@ -49,13 +52,16 @@ def read_expression(
     layer
         Where the values are: "X", "raw", or a layer; default: the first of X, raw, layers that holds integers, else X.
     gene_column
-        Column of ``var`` that holds the gene names; default: var_names if they are Ensembl ids, else the first column
-        of ``var`` that mostly holds human Ensembl ids or "GeneID:..." ids, else var_names.
+        What becomes var_names: a column of ``var``, or "var_names" for the names as they stand. Default: the names as
+        they stand if most are Ensembl ids; else ids, which are unambiguous where symbols are not: the first of
+        `ID_COLUMNS` that mostly holds human Ensembl ids or "GeneID:..." ids (where the names are but numbers, the first
+        such column of any name); else the names as they stand.
 
     Returns
     -------
     AnnData
-        X (cells, genes) CSR float32; ``uns["counts_from"]`` says where the values came from.
+        X (cells, genes) CSR float32; ``uns["counts_from"]`` and ``uns["genes_from"]`` say where values and gene names
+        came from. Where the names were replaced, ``var["original_name"]`` holds those that stood in the file.
 
     Raises
     ------
@@ -87,7 +93,11 @@ def read_expression(
         raise InputDataError(
             f"{path}: {adata.n_obs} cells, {adata.n_vars} genes", "a matrix with content", "check the file"
         )
-    adata.var_names = pd.Index(_gene_names(adata, gene_column, path), dtype=str)
+    names, source = choose_gene_names(adata.var, gene_column, path)
+    if source != "var_names" and ORIGINAL_NAMES not in adata.var:
+        adata.var[ORIGINAL_NAMES] = adata.var_names.astype(str)
+    adata.var_names = pd.Index(names, dtype=str)
+    adata.uns["genes_from"] = source
     return adata
 
 
@@ -197,23 +207,33 @@ def _member(path: Path, member: str) -> bytes:
     )  # fmt: skip
 
 
-def _gene_names(adata: anndata.AnnData, column: str | None, path: Path) -> list[str]:
-    """Return the gene names: the named column, else Ensembl or Entrez ids from var_names or var, else var_names."""
-    if column is not None:
-        if column not in adata.var:
-            like = nearest(column, map(str, adata.var.columns))
+def choose_gene_names(var: pd.DataFrame, column: str | None, path: Path) -> tuple[list[str], str]:
+    """Return the gene names and where they stand; :func:`read_expression` states the rule.
+
+    Raises
+    ------
+    InputDataError
+        No such column; names the nearest.
+    """
+    names = pd.Series(var.index.astype(str), dtype=str)
+    if column is not None and column != "var_names":
+        if column not in var:
+            like = nearest(column, map(str, var.columns))
             raise InputDataError(
-                f"{path}: var has no column {column!r}; it has {listing(adata.var.columns, 10)}",
+                f"{path}: var has no column {column!r}; it has {listing(var.columns, 10)}",
                 "a column of gene names",
                 f"write gene_column: {like[0]}" if like else "leave gene_column out to use var_names",
             )  # fmt: skip
-        return adata.var[column].astype(str).tolist()
-    names = pd.Series(adata.var_names.astype(str), dtype=str)
-    if names.str.match(r"\s*ENS[A-Z]*G\d").mean() > 0.5:
-        return names.tolist()
-    others = [c for c in adata.var.columns if c not in ID_COLUMNS]
-    for candidate in [c for c in (*ID_COLUMNS, *others) if c in adata.var]:
-        values = adata.var[candidate].astype(str)
-        if values.str.match(r"\s*(ENSG|GeneID:)\d").mean() > 0.5:
-            return values.tolist()
-    return names.tolist()
+        return var[column].astype(str).tolist(), column
+    if column is None and not names.str.match(r"\s*ENS[A-Z]*G\d").mean() > 0.5:
+        numbered = names.str.fullmatch(r"\s*\d+\s*").all()
+        others = [c for c in var.columns if c not in ID_COLUMNS] if numbered else []
+        for candidate in [c for c in (*ID_COLUMNS, *others) if c in var]:
+            values = var[candidate].astype(str)
+            if values.str.match(r"\s*(ENSG|GeneID:)\d").mean() > 0.5:
+                return values.tolist(), candidate
+    return names.tolist(), "var_names"
+
+
+def _gene_names(adata: anndata.AnnData, column: str | None, path: Path) -> list[str]:
+    return choose_gene_names(adata.var, column, path)[0]

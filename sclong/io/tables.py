@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -23,11 +24,19 @@ def read_tsv(path: str | Path, required: Sequence[str] = (), sep: str = "\t", **
     Raises
     ------
     InputDataError
-        When a required column is missing; names the nearest column that exists.
+        When a required column is missing; names the nearest column that exists. When the file is missing, empty,
+        damaged, not UTF-8, or no table.
     """
     kwargs.setdefault("keep_default_na", False)
     kwargs.setdefault("na_values", [""])
-    table: pd.DataFrame = pd.read_csv(path, sep=sep, **kwargs)  # type: ignore[call-overload]
+    try:
+        table: pd.DataFrame = pd.read_csv(path, sep=sep, **kwargs)  # type: ignore[call-overload]
+    except (OSError, EOFError, ValueError, zlib.error) as error:  # pandas' own errors are ValueErrors
+        raise InputDataError(
+            f"{path} cannot be read as a table: {type(error).__name__}: {' '.join(str(error).split())[:200]}",
+            f"a table in UTF-8, separated by {sep!r}" + (f", with {', '.join(required)}" if required else ""),
+            "look at the file: it may be missing, empty, cut short, or of another format; fetch or make it again",
+        ) from error
     missing = [c for c in required if c not in table.columns]
     if missing:
         like = nearest(missing[0], map(str, table.columns))

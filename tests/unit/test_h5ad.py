@@ -17,6 +17,7 @@ from scipy import sparse
 
 from sclong.errors import InputDataError
 from sclong.io.h5ad import read_expression
+from sclong.io.h5ad_stream import H5adCells
 
 COUNTS = np.array([[0, 3, 1], [5, 0, 2]], dtype=np.float32)
 IDS = ["ENSG00000000001", "ENSG00000000002", "ENSG00000000003"]
@@ -72,6 +73,9 @@ def test_without_counts_it_is_x(tmp_path: Path) -> None:
         (IDS, {"symbol": SYMBOLS}, IDS),
         (SYMBOLS, {"gene_ids": IDS}, IDS),
         (["0", "1", "2"], {"feature_name": SYMBOLS, "stable_id": IDS}, IDS),
+        (["0", "1", "2"], {"feature_name": SYMBOLS, "my_ids": IDS}, IDS),
+        (SYMBOLS, {"nearest_gene": IDS}, SYMBOLS),  # a column of ids that does not say that it names the gene
+        (SYMBOLS, {"gene_ids": SYMBOLS, "ensembl_id": IDS}, IDS),
         (SYMBOLS, {"gene_ids": ["GeneID:1", "GeneID:2", "GeneID:3"]}, ["GeneID:1", "GeneID:2", "GeneID:3"]),
         (SYMBOLS, {"gene_ids": SYMBOLS}, SYMBOLS),
         (SYMBOLS, {"mouse": [i.replace("ENSG", "ENSMUSG") for i in IDS]}, SYMBOLS),
@@ -80,7 +84,24 @@ def test_without_counts_it_is_x(tmp_path: Path) -> None:
 def test_gene_names_are_ids_where_there_are_ids(
     tmp_path: Path, names: list[str], var: dict[str, list[str]], expected: list[str]
 ) -> None:
-    assert read_expression(write(adata(COUNTS, names, **var), tmp_path)).var_names.tolist() == expected
+    path = write(adata(COUNTS, names, **var), tmp_path)
+    out = read_expression(path)
+    assert out.var_names.tolist() == expected
+    if expected is names:
+        assert out.uns["genes_from"] == "var_names"
+        assert "original_name" not in out.var
+    else:
+        assert out.var[out.uns["genes_from"]].tolist() == expected
+        assert out.var["original_name"].tolist() == names
+    with H5adCells(path) as cells:
+        assert cells.genes == expected  # the reader of large files follows the same rule
+
+
+def test_names_as_they_stand(tmp_path: Path) -> None:
+    path = write(adata(COUNTS, SYMBOLS, gene_ids=IDS), tmp_path)
+    assert read_expression(path).var_names.tolist() == IDS
+    out = read_expression(path, gene_column="var_names")
+    assert (out.var_names.tolist(), out.uns["genes_from"]) == (SYMBOLS, "var_names")
 
 
 def test_the_named_column_of_gene_names(tmp_path: Path) -> None:

@@ -55,7 +55,7 @@ rule vocabulary:
         annotation=plan.path(plan.config.vocabulary.annotation),
         symbols=plan.paths([a for a in [plan.config.vocabulary.symbols] if a]),
         genes=plan.paths([a for a in [plan.config.vocabulary.genes] if a]),
-        detection=expand(rules.scan_source.output.detection, name=plan.corpus),
+        detection=expand(rules.scan_source.output.detection, name=plan.ranking),
     output:
         report(
             plan.result("vocabulary", "vocabulary.tsv"),
@@ -73,7 +73,10 @@ rule vocabulary:
         mem_mb=grows(2000),
         runtime=grows(20),
     params:
+        mode=plan.config.vocabulary.mode,
         size=plan.config.vocabulary.size,
+        release=plan.config.vocabulary.release,
+        ranked_by=plan.ranking,
         code=plan.code("sclong.data.vocabulary"),
     message:
         "Building the gene vocabulary"
