@@ -60,7 +60,8 @@ def configuration() -> str:
         "",
         _section(Config, "Top level"),
     ]
-    for name in ("CorpusConfig", "CorpusSource", "VocabularyConfig", "GoConfig", "PretrainConfig", "EmbedConfig"):
+    for name in ("CorpusConfig", "CorpusSource", "VocabularyConfig", "GoConfig", "Gene2VecConfig", "PretrainConfig",
+                 "EmbedConfig"):  # fmt: skip
         parts.append(_section(getattr(config, name), name))
     parts += [
         _section(Architecture, "Architecture"),

@@ -21,6 +21,8 @@ Capability = Literal[
     "synergy_prediction",
     "edge_scores",
     "integrated_embedding",
+    "pair_scores",
+    "static_gene_embedding",
 ]
 Role = Literal["floor", "ceiling", "classical", "ablation", "model"]
 Name = Annotated[str, Field(pattern=r"^[a-z0-9_]+$")]
@@ -100,6 +102,9 @@ class ModelCard(Strict):
     provides: list[Capability]
     options: dict[str, Any] = Field(default_factory=dict, description="keyword arguments of the adapter")
     checkpoint: Name | None = Field(default=None, description="checkpoint folder below results/checkpoints")
+    only_with: str | None = Field(
+        default=None, description="key of the configuration without which the model is left out (gene2vec.vectors)"
+    )
     deterministic: bool = Field(default=False, description="the seed changes nothing: run once")
     sees_truth: bool = Field(default=False, description="a ceiling: it is shown the test targets")
     device: Literal["cpu", "gpu"] = "cpu"

@@ -45,10 +45,10 @@ class Architecture(Strict):
     top_attention: Literal["favor", "exact"] = Field(
         default="favor", description="attention of the large encoder: FAVOR+ (published) or exact softmax attention"
     )
-    attention_path: Literal["fast", "blocks", "oracle"] = Field(
+    kernels: Literal["fast", "blocks", "oracle"] = Field(
         default="fast",
-        description="how FAVOR+ is computed: fast (a fused kernel on CUDA, blocks elsewhere), blocks (portable), or "
-        "oracle (performer-pytorch's operations, one after the other; slow, for comparison)",
+        description="how FAVOR+ attention and the GO convolution are computed: fast (a fused kernel on CUDA, blocks elsewhere), "
+        "blocks (portable), or oracle (the operations of performer-pytorch and torch-geometric; slow, for comparison)",
     )
     precision: Literal["float32", "bfloat16"] = Field(
         default="float32", description="precision of matrix products; parameters and sums stay float32"
@@ -116,14 +116,33 @@ class CorpusConfig(Strict):
 class VocabularyConfig(Strict):
     """The gene vocabulary and the tables it is built from."""
 
-    size: int | None = Field(default=None, ge=1, description="number of genes; null: every gene of the annotation")
+    mode: Literal["rule", "authors"] = Field(
+        default="rule",
+        description="rule: protein-coding genes, then the non-coding genes that most sources of the corpus detect (those "
+        "that are not optional count); authors: the list `genes` as it is, in its order",
+    )
+    size: int | None = Field(
+        default=None,
+        ge=1,
+        description="number of genes; null: every gene of the annotation, or of the list",
+    )
     annotation: str = Field(description="address of the gene annotation table (gene_id, gene_name, biotype, ...)")
+    release: str | None = Field(
+        default=None, description="release of the annotation, as its publisher states it; goes into the vocabulary file"
+    )
     symbols: str | None = Field(
         default=None, description="address of the HGNC table: previous and alias symbols, Entrez"
     )
     genes: str | None = Field(
-        default=None, description="address of a list of Ensembl ids to take as they are, in order"
+        default=None,
+        description="address of a list of Ensembl ids, one per line, for mode authors; a last line PAD is left out",
     )
+
+    @model_validator(mode="after")
+    def _list_and_mode(self) -> VocabularyConfig:
+        if (self.mode == "authors") != (self.genes is not None):
+            raise ValueError("mode: authors and genes: ADDRESS of the list go together")
+        return self
 
 
 class GoConfig(Strict):
@@ -135,6 +154,23 @@ class GoConfig(Strict):
     propagate: bool = Field(default=False, description="count annotations of descendants too")
     threshold: float = Field(default=0.1, ge=0, lt=1, description="edges have a Jaccard index above this")
     neighbours: int = Field(default=20, ge=1, description="most similar genes kept per gene, besides itself")
+
+
+class Gene2VecConfig(Strict):
+    """Vectors from which the model's two gene tables start."""
+
+    vectors: str | None = Field(
+        default=None,
+        description="address of Gene2Vec vectors: text with a gene and its numbers on each line, or .npy (genes, "
+        "dimensions); null: the tables start from random numbers",
+    )
+    genes: str | None = Field(
+        default=None, description="address of the names of the rows of a .npy, one a line; null: the vocabulary's order"
+    )
+    reduce: bool = Field(
+        default=False,
+        description="start from the first base_dim principal components of vectors that are wider than base_dim",
+    )
 
 
 class EmbedConfig(Strict):
@@ -152,6 +188,7 @@ class Preset(Strict):
     corpus: CorpusConfig
     vocabulary: VocabularyConfig
     go: GoConfig
+    gene2vec: Gene2VecConfig = Gene2VecConfig()
     pretrain: PretrainConfig
     embed: EmbedConfig = EmbedConfig()
     seeds: list[int] = Field(min_length=1, description="training seeds; each is a training of its own")
@@ -179,13 +216,19 @@ class Config(Preset):
 T = TypeVar("T", bound=Strict)
 
 
-def _merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
-    """Lay `over` on `base`; mappings are merged, everything else replaces."""
+def _merge(base: Mapping[str, Any], over: Mapping[str, Any], inside: bool = False) -> dict[str, Any]:
+    """Lay `over` on `base`; mappings are merged, everything else replaces.
+
+    A null at the top level is a key that was left empty, and changes nothing; inside a section it is a value. Snakemake
+    hands over ``--config 'section={key: null}'`` as the text "null".
+    """
     out = dict(base)
     for key, value in over.items():
         if isinstance(value, Mapping) and isinstance(out.get(key), Mapping):
-            out[key] = _merge(out[key], value)
-        elif value is not None or key not in out:
+            out[key] = _merge(out[key], value, inside=True)
+        elif inside and value == "null":
+            out[key] = None
+        elif inside or value is not None or key not in out:
             out[key] = value
     return out
 

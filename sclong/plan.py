@@ -103,6 +103,13 @@ class Plan:
         """Names of the optional sources that cannot be had."""
         return [s.name for s in self.config.corpus.sources if s.name not in self.corpus]
 
+    @cached_property
+    def ranking(self) -> list[str]:
+        """Names of the sources that rank non-coding genes: those that everybody can have, for one vocabulary."""
+        if self.config.vocabulary.mode == "authors":
+            return []
+        return [s.name for s in self.config.corpus.sources if not s.optional]
+
     # ------------------------------------------------------------- benchmarks
 
     @cached_property
@@ -128,7 +135,25 @@ class Plan:
 
     def how(self, benchmark: str, model: str) -> str | None:
         """Return "native", "embedding" or None (does not apply)."""
-        return meets(self.benchmarks[benchmark], self.models[model])
+        return None if self.lacks(model) else meets(self.benchmarks[benchmark], self.models[model])
+
+    def lacks(self, model: str) -> str | None:
+        """Return the key of the configuration that a model's card asks for (``only_with``), where it is null.
+
+        Raises
+        ------
+        CardError
+            When the configuration has no such key.
+        """
+        key = self.models[model].only_with
+        value: Any = self.config
+        for part in key.split(".") if key else []:
+            if not hasattr(value, part):
+                raise CardError(
+                    f"model {model!r}: only_with: {key}", "a key of docs/configuration.md", "correct the model's card"
+                )
+            value = getattr(value, part)
+        return key if value is None else None
 
     def models_of(self, benchmark: str) -> list[str]:
         """Models that apply to a benchmark: controls first, then by name."""
@@ -144,6 +169,8 @@ class Plan:
         """(benchmark, model, reason) of every pair that is not run."""
         return [
             (b, m, f"provides {', '.join(card.provides)}; the task needs {' or '.join(self.benchmarks[b].needs)}")
+            if meets(self.benchmarks[b], card) is None
+            else (b, m, f"the configuration does not set {self.lacks(m)}")
             for b in self.data
             for m, card in self.models.items()
             if self.how(b, m) is None

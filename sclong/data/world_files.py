@@ -20,4 +20,11 @@ WORLD_FILES = (
     "signatures.h5ad",
     "drug_response.tsv",
     "drug_combination.tsv",
+    "gene2vec.txt",
+    "gene_pairs_train_text.txt",
+    "gene_pairs_train_label.txt",
+    "gene_pairs_valid_text.txt",
+    "gene_pairs_valid_label.txt",
+    "gene_pairs_test_text.txt",
+    "gene_pairs_test_label.txt",
 )

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 from sclong.errors import CheckpointError
 from sclong.models.base import Embedder, Embedding
 
 if TYPE_CHECKING:
     import anndata
+
+    from sclong.embedding import Pooling
 
 
 class ScLong(Embedder):
@@ -18,16 +20,23 @@ class ScLong(Embedder):
     Parameters
     ----------
     pooling
-        How gene vectors become a cell's: "nonzero_mean" (over detected genes) or "mean" (over all).
+        How gene vectors become a cell's: "nonzero_mean" (over detected genes), "mean" (over all), or
+        "reconstruction_profile" (a number per gene, as published); see :func:`sclong.embedding.embed_adata`.
+    stabilizer, dtype
+        Instead of the checkpoint's own; see :func:`sclong.checkpoint.folder.load_checkpoint`.
     """
 
-    def __init__(self, pooling: Literal["nonzero_mean", "mean"] = "nonzero_mean") -> None:
-        self.pooling = pooling
+    def __init__(
+        self, pooling: Pooling = "nonzero_mean", stabilizer: str | None = None, dtype: str | None = None
+    ) -> None:
+        self.pooling, self.stabilizer, self.dtype = pooling, stabilizer, dtype
 
     def embed(
         self, adata: anndata.AnnData, *, checkpoint: Path | None, seed: int, batch_size: int, device: str = "cpu"
     ) -> Embedding:
         """Embed `adata` with the checkpoint; `seed` changes nothing (see the base class).
+
+        A data set without cells asks for static vectors: its genes get their rows of the gene table.
 
         Raises
         ------
@@ -38,8 +47,11 @@ class ScLong(Embedder):
         """
         from sclong.checkpoint.folder import load_checkpoint
         from sclong.embedding import embed_adata
+        from sclong.models.gene_tables import checkpoint_table
 
+        if adata.n_obs == 0:
+            return checkpoint_table(adata, checkpoint, "gene_table", device)
         if checkpoint is None:
             raise CheckpointError("no checkpoint was given", "a checkpoint folder", "name one in the model's card")
-        loaded = load_checkpoint(checkpoint, device=device)
+        loaded = load_checkpoint(checkpoint, device=device, stabilizer=self.stabilizer, dtype=self.dtype)
         return embed_adata(adata, loaded, batch_size=batch_size, pooling=self.pooling)

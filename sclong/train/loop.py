@@ -19,6 +19,7 @@ from typing import Any
 import torch
 
 from sclong.checkpoint.folder import save_checkpoint
+from sclong.checkpoint.start import start_gene_tables
 from sclong.config import Architecture, PretrainConfig
 from sclong.data.dataset import PretrainingCells
 from sclong.data.masking import mask_values
@@ -76,6 +77,7 @@ def pretrain(
     config: PretrainConfig,
     work_dir: str | Path,
     export_dir: str | Path,
+    gene2vec: str | Path | None = None,
 ) -> None:
     """Pretrain a model and write its checkpoint folder.
 
@@ -93,6 +95,8 @@ def pretrain(
         Folder of this training.
     export_dir
         Checkpoint folder to write at the end.
+    gene2vec
+        Folder that rule gene2vec wrote: what the gene tables start from. None: random numbers.
 
     Raises
     ------
@@ -112,7 +116,7 @@ def pretrain(
         graph.metadata.get("vocabulary_hash"), str(go_graph_path), vocabulary.hash, "the vocabulary"
     )
     work_dir = Path(work_dir)
-    claim_work_dir(work_dir, training_identity(store, vocabulary, go_graph_path, arch, config))
+    claim_work_dir(work_dir, training_identity(store, vocabulary, go_graph_path, arch, config, gene2vec))
 
     cells = PretrainingCells(
         store,
@@ -123,6 +127,7 @@ def pretrain(
     )
     torch.manual_seed(derive_seed("weights", config.seed))
     model = DualEncoder(arch, len(vocabulary), graph).to(device)
+    vectors_used = start_gene_tables(model, gene2vec, vocabulary, config.seed)
     optimizer = make_optimizer(model)
     first = restore_newest(work_dir, model, optimizer) + 1
     log = TrainingLog(work_dir / "training.jsonl", last_step=first - 1)
@@ -149,6 +154,7 @@ def pretrain(
             "trained": "masked reconstruction of expressed values",
             "training_cells": len(cells.order.rows),
             "held_out_donors": ", ".join(sorted(cells.donors)),
+            "gene2vec": vectors_used,
             **config.model_dump(exclude=NO_EFFECT),
         },
     )
@@ -268,7 +274,12 @@ def evaluate(
 
 
 def training_identity(
-    store: ShardStore, vocabulary: Vocabulary, go_graph_path: str | Path, arch: Architecture, config: PretrainConfig
+    store: ShardStore,
+    vocabulary: Vocabulary,
+    go_graph_path: str | Path,
+    arch: Architecture,
+    config: PretrainConfig,
+    gene2vec: str | Path | None = None,
 ) -> Mapping[str, Any]:
     """Return what fixes the result of a training."""
     return {
@@ -276,6 +287,7 @@ def training_identity(
         "pretrain": config.model_dump(exclude=NO_EFFECT),
         "vocabulary": vocabulary.hash,
         "go_graph": sha256_file(go_graph_path),
+        "gene2vec": None if gene2vec is None else sha256_file(Path(gene2vec) / "gene_vectors.npz"),
         "corpus": sha256_file(store.folder / "shards.json"),
     }
 

@@ -5,6 +5,7 @@ rule pretrain:
         shards=rules.shards.output.shards,
         vocabulary=rules.vocabulary.output[0],
         graph=rules.go_graph.output[0],
+        gene2vec=rules.gene2vec.output[0],
     output:
         checkpoint=directory(plan.result("checkpoints", "sclong")),
     log:
@@ -34,6 +35,7 @@ rule initialise:
     input:
         vocabulary=rules.vocabulary.output[0],
         graph=rules.go_graph.output[0],
+        gene2vec=rules.gene2vec.output[0],
     output:
         checkpoint=directory(plan.result("checkpoints", "sclong_random")),
     log:

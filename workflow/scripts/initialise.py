@@ -13,4 +13,5 @@ with logged(snakemake):
         Vocabulary.read(snakemake.input.vocabulary),
         snakemake.input.graph,
         snakemake.params.seed,
+        snakemake.input.gene2vec,
     )

@@ -19,4 +19,5 @@ with logged(snakemake):
         PretrainConfig(**snakemake.params.config),
         snakemake.params.work_dir,
         snakemake.output.checkpoint,
+        snakemake.input.gene2vec,
     )

@@ -14,7 +14,7 @@ import anndata as ad
 import numpy as np
 import pandas as pd
 
-from sclong.data.synthetic import corpus, drugs, experiments, ontology
+from sclong.data.synthetic import corpus, drugs, experiments, gene_vectors, ontology
 from sclong.data.synthetic.key import README, shared_answers
 from sclong.data.synthetic.names import annotation_table, hgnc_table
 from sclong.data.synthetic.world import World, build_world
@@ -45,6 +45,8 @@ PIECES: dict[tuple[str, ...], Callable[[World], dict[str, Any]]] = {
     ("signatures.h5ad",): drugs.signatures,
     ("drug_response.tsv",): drugs.drug_response,
     ("drug_combination.tsv",): drugs.drug_combination,
+    ("gene2vec.txt",): gene_vectors.gene2vec,
+    gene_vectors.PAIR_FILES: gene_vectors.pairs,
 }
 
 

@@ -31,6 +31,7 @@ Nothing in this folder is ever shown to a model. `docs/simulated_world.md` tells
 | drug_response_parts.tsv | potency + resistance + interaction, whose sum is ln IC50 before noise |
 | combination_scores.tsv | complementarity, sensitivity and score behind each label |
 | go_terms.tsv | module of every GO term |
+| gene_pairs.tsv | number of TFs that act on both genes of a pair |
 """
 
 
