@@ -15,20 +15,33 @@ from sclong.runlog import explain, start
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="sclong", description="Pretrain, run and judge scLong.")
     parser.add_argument("--version", action="version", version=__version__)
-    verbs = parser.add_subparsers(dest="verb", required=True, metavar="check | embed | fetch")
+    verbs = parser.add_subparsers(dest="verb", required=True, metavar="check | embed | fetch | import-checkpoint")
 
     check = verbs.add_parser("check", help="say whether a file can be used: gene ids, counts, coverage of a vocabulary")
     check.add_argument("input", type=Path, help="h5ad file")
     check.add_argument("--checkpoint", type=Path, required=True, help="checkpoint folder whose vocabulary counts")
     check.set_defaults(run=_check)
 
-    embed = verbs.add_parser("embed", help="write cell embeddings into obsm['X_sclong'] of a new h5ad file")
+    embed = verbs.add_parser("embed", help="copy an h5ad file of any size with cell and gene embeddings added")
     embed.add_argument("input", type=Path, help="h5ad file with raw counts")
     embed.add_argument("--checkpoint", type=Path, required=True, help="checkpoint folder")
     embed.add_argument("--output", type=Path, required=True, help="h5ad file to write")
-    embed.add_argument("--pooling", choices=["nonzero_mean", "mean"], default="nonzero_mean")
-    embed.add_argument("--batch-size", type=int, default=8, help="cells per forward pass")
+    embed.add_argument(
+        "--pooling", choices=["nonzero_mean", "mean", "reconstruction_profile"], default="nonzero_mean",
+        help="a cell's vector: mean of gene vectors over its detected genes, over all genes, or a number per gene",
+    )  # fmt: skip
+    embed.add_argument("--contextual", type=Path, metavar="OUT.zarr", help="write a vector per cell and gene too")
+    embed.add_argument("--genes", type=Path, help="genes of --contextual, a name per line (default: the vocabulary)")
+    embed.add_argument(
+        "--stabilizer", choices=["per_head", "per_cell", "global"],
+        help="instead of the checkpoint's own; with global, results depend on batch size and order of cells",
+    )  # fmt: skip
+    embed.add_argument("--batch-size", type=int, default=8, help="cells per forward pass on a GPU (default 8)")
+    embed.add_argument("--dtype", choices=["float32", "bfloat16"], help="precision of matrix products")
     embed.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
+    embed.add_argument("--key-added", default="X_sclong", help="name in obsm, varm and uns (default X_sclong)")
+    embed.add_argument("--layer", help="where the counts are: X, raw or a layer (default: found)")
+    embed.add_argument("--gene-column", help="column of var with the gene names (default: found)")
     embed.set_defaults(run=_embed)
 
     fetch = verbs.add_parser("fetch", help="fetch rows of config/sources.tsv, verified")
@@ -38,40 +51,61 @@ def _parser() -> argparse.ArgumentParser:
     fetch.add_argument("--offline", action="store_true", help="never open a socket")
     fetch.add_argument("--table", type=Path, default=Path("config/sources.tsv"), help="table of sources")
     fetch.set_defaults(run=_fetch)
+
+    released = verbs.add_parser(
+        "import-checkpoint", help="make a checkpoint folder from the files of the authors' release"
+    )
+    released.add_argument("--weights", type=Path, required=True, help="the .pth file")
+    released.add_argument("--hyperparameters", type=Path, required=True, help="the .pkl file")
+    released.add_argument(
+        "--genes", type=Path, required=True, help="list of gene ids, one per line, in the model's order"
+    )
+    released.add_argument(
+        "--symbols", type=Path, help="gene annotation, HGNC table, or two columns: symbol, Ensembl id"
+    )
+    released.add_argument("--output", type=Path, required=True, help="checkpoint folder to write")
+    released.add_argument(
+        "--stabilizer",
+        choices=["per_cell", "global", "per_head"],
+        default="per_cell",
+        help="per_cell equals the released model on single cells, global on batches; per_head equals neither: do not use it",
+    )
+    released.add_argument(
+        "--tie-rule",
+        choices=["gene_order", "torch_topk"],
+        default="gene_order",
+        help="torch_topk: as the authors' code",
+    )
+    released.set_defaults(run=_import_checkpoint)
     return parser
 
 
 def _check(args: argparse.Namespace) -> None:
     import numpy as np
 
-    from sclong.data.align import align_genes
+    from sclong.data.align import align_genes, describe
     from sclong.data.normalize import check_counts
     from sclong.data.vocabulary import Vocabulary
     from sclong.io.h5ad import read_expression
 
     vocabulary = Vocabulary.read(args.checkpoint / "vocabulary.tsv")
     adata = read_expression(args.input)
+    print(f"{args.input}: {adata.n_obs:,} cells, {adata.n_vars:,} genes")
+    print(f"  read from       values: {adata.uns['counts_from']}; gene names: {adata.uns['genes_from']}")
     alignment = align_genes(list(adata.var_names), vocabulary, extra=adata.var)
+    print("\n".join(f"  {line}" for line in describe(alignment.report)))
     check_counts(adata.X, str(args.input))
     detected = np.asarray((adata.X > 0).sum(axis=1)).ravel()
-    print(f"{args.input}: {adata.n_obs} cells, {adata.n_vars} genes; counts from {adata.uns['counts_from']}")
-    for key, value in alignment.report.items():
-        print(f"  {key}: {value}")
-    print(f"  genes detected per cell: median {int(np.median(detected))}, fewest {int(detected.min())}")
+    print(f"  genes per cell  median {int(np.median(detected)):,}, fewest {int(detected.min()):,}")
 
 
 def _embed(args: argparse.Namespace) -> None:
     from sclong.checkpoint.folder import load_checkpoint
-    from sclong.embedding import embed
-    from sclong.io.files import atomic_path
-    from sclong.io.h5ad import read_expression
+    from sclong.embedding import embed_file
 
-    loaded = load_checkpoint(args.checkpoint, device=args.device)
-    adata = read_expression(args.input)
-    adata.uns["value_kind"] = "counts"
-    embed(adata, loaded, batch_size=args.batch_size, pooling=args.pooling)
-    with atomic_path(args.output) as tmp:
-        adata.write_h5ad(tmp)
+    loaded = load_checkpoint(args.checkpoint, device=args.device, stabilizer=args.stabilizer, dtype=args.dtype)
+    names = ("key_added", "batch_size", "pooling", "contextual", "genes", "layer", "gene_column")
+    embed_file(args.input, loaded, args.output, **{name: getattr(args, name) for name in names})
 
 
 def _fetch(args: argparse.Namespace) -> None:
@@ -79,6 +113,21 @@ def _fetch(args: argparse.Namespace) -> None:
     from sclong.io.sources import load_sources
 
     fetch_many(args.sources, load_sources(args.table), args.data_dir, mirror=args.mirror, offline=args.offline)
+
+
+def _import_checkpoint(args: argparse.Namespace) -> None:
+    from sclong.checkpoint.authors import import_checkpoint
+
+    import_checkpoint(
+        args.weights,
+        args.hyperparameters,
+        args.genes,
+        args.output,
+        symbols=args.symbols,
+        stabilizer=args.stabilizer,
+        tie_rule=args.tie_rule,
+    )
+    print(f"{args.output}: written; next: sclong embed INPUT.h5ad --checkpoint {args.output} --output OUTPUT.h5ad")
 
 
 def main(argv: Sequence[str] | None = None) -> int:

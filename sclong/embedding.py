@@ -1,4 +1,4 @@
-"""Embed the cells and genes of an AnnData with a checkpoint, a batch at a time.
+"""Embed the cells and genes of an AnnData or of an h5ad file with a checkpoint, a batch at a time.
 
 Shapes: B cells of a batch, G genes of the vocabulary, N = G + 1 (PAD last), D width of gene vectors.
 """
@@ -6,25 +6,33 @@ Shapes: B cells of a batch, G genes of the vocabulary, N = G + 1 (PAD last), D w
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Any, Literal
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import numpy as np
 import torch
-from scipy import sparse
 
-from sclong.data.align import Alignment, align_genes, harmonize
+from sclong import __version__
+from sclong.data.align import align_genes, harmonize
+from sclong.data.cells import Cells, cells_of, check_cells, gene_labels, genes_listed
 from sclong.data.dataset import dense_with_pad
 from sclong.data.normalize import to_model_values
-from sclong.errors import InputDataError, listing
+from sclong.errors import InputDataError, nearest
+from sclong.io.contextual import contextual_store
+from sclong.io.h5ad_stream import H5adCells, check_outputs, embedded_copy
 from sclong.models.base import Embedding
-from sclong.runlog import Progress
+from sclong.runlog import LOGGER, Progress
 
 if TYPE_CHECKING:
     import anndata
 
     from sclong.checkpoint.folder import LoadedModel
+    from sclong.nn.dual_encoder import Output
 
-Pooling = Literal["nonzero_mean", "mean"]
+Pooling = Literal["nonzero_mean", "mean", "reconstruction_profile"]
+POOLINGS: tuple[str, ...] = get_args(Pooling)
 
 
 @torch.inference_mode()
@@ -34,120 +42,66 @@ def embed_adata(
     *,
     batch_size: int = 8,
     pooling: Pooling = "nonzero_mean",
+    layer: str | None = None,
     progress: bool = True,
 ) -> Embedding:
     """Embed cells and genes.
 
     Genes are aligned to the checkpoint's vocabulary by name, counts summed where two names are one gene, values
-    normalised as in pretraining. A cell's vector is the mean of its contextual gene vectors; a gene's vector is the
-    mean of its contextual vectors over all cells. Only sums are held, never cells x genes x D.
+    normalised as in pretraining. A cell's vector is what `pooling` makes of its contextual gene vectors; a gene's
+    vector is the mean of its contextual vectors over all cells. Only sums are held, never cells x genes x D.
 
     Random features are those of the checkpoint. With the stabilizers "per_head" and "per_cell" a cell's vector does
-    not depend on the batch it is in; with "global" it does, as in the published code, and `batch_size` and the order
-    of cells are then part of the result.
+    not depend on the batch it is in: to the last bit on a CPU, where cells go through the model one by one, and but
+    for rounding on a GPU. With "global" it does depend on it, as in the published code: `batch_size` and the order of
+    cells are then part of the result.
 
     Parameters
     ----------
     adata
         Cells x genes; ``uns["value_kind"]`` is counts (default), log1p_cp10k or nonnegative. May be backed.
     loaded
-        What :func:`sclong.checkpoint.folder.load_checkpoint` returned; it runs on the device it was loaded to.
+        What :func:`sclong.load_checkpoint` returned; it runs on the device it was loaded to.
     batch_size
-        Cells per forward pass.
+        Cells per forward pass (on a CPU: one, unless the stabilizer is "global").
     pooling
-        "nonzero_mean": over the genes detected in the cell. "mean": over all genes of the vocabulary.
+        "nonzero_mean": mean over the genes detected in the cell. "mean": mean over all genes of the vocabulary.
+        "reconstruction_profile": a number for each gene of `adata`, the sum of its contextual vector and of its
+        reconstructed value (Bai et al. 2026, Eq. 11); genes that the vocabulary lacks get the mean over the model's
+        positions, PAD included, as in the published code.
+    layer
+        Where the values are: "X" (default), "raw" or a layer.
     progress
         Whether to write progress lines into the log.
 
     Returns
     -------
     Embedding
-        ``cell_embedding`` (cells, D), ``gene_embedding`` (genes of `adata`, D), both float32. Rows of genes that the
-        vocabulary lacks are the mean of the rows of the others, and ``gene_mapped`` is False there.
+        ``cell_embedding`` (cells, D), or (cells, genes of `adata`) for "reconstruction_profile"; ``gene_embedding``
+        (genes of `adata`, D); both float32. Rows of genes that the vocabulary lacks are the mean of the rows of the
+        others, and ``gene_mapped`` is False there.
 
     Raises
     ------
     InputDataError
-        No cell, a cell with none of the vocabulary's genes, values that are not of their kind, or gene names that
-        cannot be aligned.
+        No cell, a cell with none of the vocabulary's genes, values that are not of their kind, gene names that
+        cannot be aligned, an unknown layer or pooling.
     """
     if adata.n_obs == 0:
         raise InputDataError("an AnnData without cells", "at least one cell", "check what filtered the cells out")
-    model, n_genes = loaded.model.eval(), len(loaded.vocabulary)
-    device = next(model.parameters()).device
-    value_kind = str(adata.uns.get("value_kind", "counts"))
-    alignment = align_genes(list(adata.var_names), loaded.vocabulary, extra=adata.var)
-    check_cells(adata, alignment, value_kind)
-
-    lines = Progress("embedding", adata.n_obs, "cells", every_s=10.0 if progress else float("inf"))
-    cells_CD = np.empty((adata.n_obs, loaded.arch.base_dim), dtype=np.float32)
-    genes_GD = torch.zeros(n_genes, loaded.arch.base_dim, dtype=torch.float64, device=device)
-    for start in range(0, adata.n_obs, batch_size):
-        stop = min(start + batch_size, adata.n_obs)
-        counts = harmonize(rows_of(adata, start, stop), alignment, n_genes)
-        values_BN = dense_with_pad(to_model_values(counts, value_kind)).to(device)
-        vectors_BGD = model(values_BN).gene_embeddings_BND[:, :n_genes]
-        cells_CD[start:stop] = pool(vectors_BGD, values_BN[:, :n_genes], pooling).cpu().numpy()
-        genes_GD += vectors_BGD.sum(0, dtype=torch.float64)
-        lines.update(stop - start)
-
-    mapped = alignment.positions >= 0
-    gene_embedding = np.empty((adata.n_vars, loaded.arch.base_dim), dtype=np.float32)
-    gene_embedding[mapped] = (genes_GD / adata.n_obs).cpu().numpy()[alignment.positions[mapped]]
-    gene_embedding[~mapped] = gene_embedding[mapped].mean(0, dtype=np.float64)
-    facts: dict[str, Any] = {
-        "checkpoint": loaded.hash,
-        "vocabulary": loaded.vocabulary.hash,
-        "pooling": pooling,
-        "value_kind": value_kind,
-        "stabilizer": loaded.arch.stabilizer,
-        "batch_size": batch_size,
-        "alignment": dict(alignment.report),
-    }
-    return Embedding(cells_CD, gene_embedding, mapped, facts)
-
-
-def pool(vectors_BGD: torch.Tensor, values_BG: torch.Tensor, pooling: Pooling) -> torch.Tensor:
-    """Return a vector per cell, (B, D): the mean over its detected genes, or over all genes.
-
-    Raises
-    ------
-    InputDataError
-        Another `pooling`.
-    """
-    if pooling == "mean":
-        return vectors_BGD.mean(1)
-    if pooling == "nonzero_mean":
-        detected_BG = (values_BG != 0).to(vectors_BGD.dtype)
-        return torch.einsum("bg,bgd->bd", detected_BG, vectors_BGD) / detected_BG.sum(1, keepdim=True)
-    raise InputDataError(f"pooling {pooling!r}", "nonzero_mean or mean", "use nonzero_mean")
-
-
-def rows_of(adata: anndata.AnnData, start: int, stop: int) -> sparse.csr_matrix:
-    """Return some cells' values as CSR, also of a backed AnnData."""
-    return sparse.csr_matrix(adata.X[start:stop])
-
-
-def check_cells(adata: anndata.AnnData, alignment: Alignment, value_kind: str, chunk: int = 4096) -> None:
-    """Check, before hours are spent, that values are of their kind and that every cell has a gene of the vocabulary.
-
-    Raises
-    ------
-    InputDataError
-        Values that are not of their kind; names the cells that have no gene.
-    """
-    known = np.flatnonzero(alignment.positions >= 0)
-    detected = np.empty(adata.n_obs, dtype=np.int64)
-    for start in range(0, adata.n_obs, chunk):
-        values = to_model_values(rows_of(adata, start, start + chunk)[:, known], value_kind)
-        detected[start : start + chunk] = np.asarray((values != 0).sum(axis=1)).ravel()
-    if not detected.all():
-        empty = adata.obs_names[detected == 0]
-        raise InputDataError(
-            f"{len(empty)} of {adata.n_obs} cells have none of the vocabulary's genes: {listing(empty)}",
-            "cells with at least one detected gene",
-            "remove them, for instance with scanpy.pp.filter_cells(adata, min_genes=200)",
-        )
+    cells = cells_of(adata, loaded.vocabulary, layer)
+    alignment = cells.alignment
+    if layer == "raw":
+        alignment = align_genes(list(adata.var_names), loaded.vocabulary, extra=adata.var)
+    facts = facts_of(cells, loaded, batch_size, pooling, layer or "X")
+    width = adata.n_vars if pooling == "reconstruction_profile" else loaded.arch.base_dim
+    pooled = np.empty((adata.n_obs, width), dtype=np.float32)
+    genes = GeneMeans(loaded)
+    for start, values_BN, output in forward(cells, loaded, batch_size, progress):
+        part = pool(output, values_BN, pooling, alignment.positions)
+        pooled[start : start + len(part)] = part
+        genes.add(output)
+    return Embedding(pooled, genes.of(alignment.positions), alignment.positions >= 0, facts)
 
 
 def embed(
@@ -157,34 +111,219 @@ def embed(
     *,
     batch_size: int = 8,
     pooling: Pooling = "nonzero_mean",
+    layer: str | None = None,
 ) -> None:
     """Embed cells and genes in place, as scanpy's functions do.
 
-    See :func:`embed_adata` for what is computed and for the errors.
+    See :func:`embed_adata` for what is computed and for the errors; :func:`embed_file` does the same from file to file.
 
     Parameters
     ----------
     adata
         Cells x genes; ``uns["value_kind"]`` is counts (default), log1p_cp10k or nonnegative.
     loaded
-        A loaded checkpoint.
+        What :func:`sclong.load_checkpoint` returned.
     key_added
         Name of what is set.
-    batch_size, pooling
+    batch_size, pooling, layer
         As in :func:`embed_adata`; with the stabilizer "global" the result depends on `batch_size`.
 
     Notes
     -----
     Sets
 
-    - ``adata.obsm[key_added]``: cell embedding, (cells, D) float32
+    - ``adata.obsm[key_added]``: cell embedding, (cells, D) float32; (cells, genes) for "reconstruction_profile"
     - ``adata.varm[key_added]``: gene embedding, (genes, D) float32
     - ``adata.var[key_added + "_mapped"]``: whether the vocabulary has the gene
     - ``adata.uns[key_added]``: hashes of checkpoint and vocabulary, options, and the alignment's report as JSON
     """
-    embedding = embed_adata(adata, loaded, batch_size=batch_size, pooling=pooling)
+    embedding = embed_adata(adata, loaded, batch_size=batch_size, pooling=pooling, layer=layer)
     adata.obsm[key_added] = embedding.cell_embedding
     adata.varm[key_added] = embedding.gene_embedding
     adata.var[f"{key_added}_mapped"] = embedding.gene_mapped
-    facts = dict(embedding.facts)
-    adata.uns[key_added] = facts | {"alignment": json.dumps(facts["alignment"], default=str)}
+    adata.uns[key_added] = storable(embedding.facts)
+
+
+@torch.inference_mode()
+def embed_file(
+    source: str | Path,
+    loaded: LoadedModel,
+    output: str | Path,
+    *,
+    key_added: str = "X_sclong",
+    batch_size: int = 8,
+    pooling: Pooling = "nonzero_mean",
+    contextual: str | Path | None = None,
+    genes: str | Path | None = None,
+    layer: str | None = None,
+    gene_column: str | None = None,
+    progress: bool = True,
+) -> None:
+    """Embed an h5ad file of any size: copy it, and add to the copy what :func:`embed` sets.
+
+    The matrix is read, and every result is written, some cells at a time. Held are the model, the names of genes,
+    genes x D sums, and 8 bytes per cell. Outputs appear under their names when they are complete.
+
+    Parameters
+    ----------
+    source, loaded, output
+        h5ad file to read, checkpoint, h5ad file to write.
+    key_added, batch_size, pooling
+        As in :func:`embed`.
+    contextual
+        zarr store to write contextual gene vectors to, (cells, genes, D); see
+        :func:`sclong.io.contextual.contextual_store`.
+    genes
+        Text file with a gene name per line: the genes of `contextual`, in this order; default: the vocabulary.
+    layer, gene_column
+        Where counts and gene names are; see :class:`sclong.io.h5ad_stream.H5adCells`.
+    progress
+        Whether to write progress lines into the log.
+
+    Raises
+    ------
+    InputDataError
+        As :func:`embed_adata`; or outputs that cannot be written.
+    """
+    source, output = Path(source), Path(output)
+    check_outputs(source, output, *([Path(contextual)] if contextual else []))
+    with H5adCells(source, layer, gene_column) as file, ExitStack() as outputs:
+        alignment = align_genes(file.genes, loaded.vocabulary, extra=file.var)
+        cells = Cells(file.n_cells, alignment, file.value_kind, file.blocks, file.cell_names)
+        positions = align_genes(file.output_genes, loaded.vocabulary, extra=file.output_var).positions
+        facts = facts_of(cells, loaded, batch_size, pooling, file.layer, file.genes_from)
+        if contextual:
+            kept = genes_listed(Path(genes), loaded.vocabulary) if genes else np.arange(len(loaded.vocabulary))
+            labels, attributes = gene_labels(loaded.vocabulary, kept), {"sclong": jsonable(facts)}
+            store = outputs.enter_context(
+                contextual_store(contextual, file.n_cells, loaded.arch.base_dim, file.cell_names, labels, attributes)
+            )
+            kept_K = torch.from_numpy(kept).to(loaded.device)
+        width = len(positions) if pooling == "reconstruction_profile" else loaded.arch.base_dim
+        more = 2**22 + 8 * len(positions) * loaded.arch.base_dim
+        copy = outputs.enter_context(embedded_copy(source, output, key_added, file.n_cells, width, more))
+        means = GeneMeans(loaded)
+        for start, values_BN, result in forward(cells, loaded, batch_size, progress):
+            copy.write(start, pool(result, values_BN, pooling, positions))
+            means.add(result)
+            if contextual:
+                store.write(result.gene_embeddings_BND[:, kept_K].float().cpu().numpy())
+        if contextual:
+            store.flush()  # what can fail fails before either output gets its name
+        copy.add(means.of(positions), positions >= 0, storable(facts))
+
+
+def facts_of(
+    cells: Cells, loaded: LoadedModel, batch_size: int, pooling: str, layer: str, genes_from: str = "var_names"
+) -> dict[str, Any]:
+    """Check the options and the cells; return what a reader must know to repeat an embedding.
+
+    Raises
+    ------
+    InputDataError
+        Unknown pooling, no batch size, or what :func:`check_cells` finds.
+    """
+    if pooling not in POOLINGS:
+        like = nearest(pooling, POOLINGS)
+        raise InputDataError(f"pooling {pooling!r}", f"one of {', '.join(POOLINGS)}", f"use {(like or POOLINGS)[0]}")
+    if batch_size < 1:
+        raise InputDataError(f"batch size {batch_size}", "1 or more cells", "use 8")
+    if loaded.arch.stabilizer == "global":
+        LOGGER.warning(
+            "stabilizer 'global': results depend on the batch size (%d) and on the order of cells; "
+            "'per_head' and 'per_cell' do not", batch_size,
+        )  # fmt: skip
+    check_cells(cells)
+    return {
+        "sclong": __version__,
+        "checkpoint": loaded.hash,
+        "vocabulary": loaded.vocabulary.hash,
+        "pooling": pooling,
+        "values_from": layer,
+        "genes_from": genes_from,
+        "value_kind": cells.value_kind,
+        "stabilizer": loaded.arch.stabilizer,
+        "precision": loaded.arch.precision,
+        "device": loaded.device.type,
+        "batch_size": batch_size,
+        "alignment": dict(cells.alignment.report),
+    }
+
+
+def jsonable(facts: Mapping[str, Any]) -> Any:
+    """Return facts as JSON takes them."""
+    return json.loads(json.dumps(facts, default=str))
+
+
+def storable(facts: Mapping[str, Any]) -> dict[str, Any]:
+    """Return facts as ``uns`` takes them: the alignment's report as JSON."""
+    return {**facts, "alignment": json.dumps(facts["alignment"], default=str)}
+
+
+def forward(
+    cells: Cells, loaded: LoadedModel, batch_size: int, progress: bool
+) -> Iterator[tuple[int, torch.Tensor, Output]]:
+    """Give, batch after batch, the index of its first cell, the values that the model read (B, N), and its output.
+
+    On a CPU cells go through the model one by one where the stabilizer allows it: products of matrices round
+    differently for different shapes, so that a cell's last bits would depend on how many cells are with it.
+    """
+    model = loaded.model.eval()
+    step = 1 if loaded.device.type == "cpu" and loaded.arch.stabilizer != "global" else batch_size
+    lines = Progress("embedding", cells.n_cells, "cells", every_s=10.0 if progress else float("inf"))
+    done = 0
+    for block in cells.blocks(step):
+        values = to_model_values(
+            harmonize(block, cells.alignment, len(loaded.vocabulary), cells.value_kind), cells.value_kind
+        )
+        for start in range(0, block.shape[0], step):
+            values_BN = dense_with_pad(values[start : start + step]).to(loaded.device)
+            yield done + start, values_BN, model(values_BN)
+            lines.update(len(values_BN))
+        done += block.shape[0]
+
+
+def pool(output: Output, values_BN: torch.Tensor, pooling: str, positions: np.ndarray) -> np.ndarray:
+    """Return a vector per cell, float32: see :func:`embed_adata`.
+
+    Parameters
+    ----------
+    output, values_BN
+        What the model returned, and what it read.
+    pooling
+        One of `POOLINGS`.
+    positions : (genes of the data set,)
+        Where each is in the vocabulary, -1 where it is not.
+    """
+    vectors_BND = output.gene_embeddings_BND.float()
+    if pooling == "reconstruction_profile":
+        profile_BN = vectors_BND.sum(-1, dtype=torch.float64) + output.reconstruction_BN
+        filler_B1 = profile_BN.mean(1, keepdim=True)
+        return torch.cat([profile_BN, filler_B1], 1)[:, positions].float().cpu().numpy()  # -1: the filler
+    if pooling == "mean":
+        return vectors_BND[:, :-1].mean(1).cpu().numpy()
+    detected_BN = (values_BN != 0).to(vectors_BND.dtype)
+    sums_BD = torch.einsum("bn,bnd->bd", detected_BN, vectors_BND)
+    return (sums_BD / detected_BN.sum(1, keepdim=True)).cpu().numpy()
+
+
+class GeneMeans:
+    """Mean over cells of the contextual vectors of every gene, in float64."""
+
+    def __init__(self, loaded: LoadedModel) -> None:
+        shape = len(loaded.vocabulary), loaded.arch.base_dim
+        self.sums_GD = torch.zeros(shape, dtype=torch.float64, device=loaded.device)
+        self.n_cells = 0
+
+    def add(self, output: Output) -> None:
+        """Count the cells of a batch."""
+        self.sums_GD += output.gene_embeddings_BND[:, :-1].sum(0, dtype=torch.float64)
+        self.n_cells += len(output.gene_embeddings_BND)
+
+    def of(self, positions: np.ndarray) -> np.ndarray:
+        """Return the means of genes, (genes, D) float32; where the position is -1 the mean of the other rows."""
+        mapped = positions >= 0
+        out = np.empty((len(positions), self.sums_GD.shape[1]), dtype=np.float32)
+        out[mapped] = (self.sums_GD / self.n_cells).cpu().numpy()[positions[mapped]]
+        out[~mapped] = out[mapped].mean(0, dtype=np.float64)
+        return out

@@ -8,17 +8,21 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
+from pydantic import ValidationError
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from sclong import __version__
+from sclong.cards import describe_validation
+from sclong.checkpoint.start import start_gene_tables
 from sclong.config import Architecture
 from sclong.data.vocabulary import Vocabulary
-from sclong.errors import CheckpointError, DeviceError, InputDataError, VocabularyMismatchError, listing
+from sclong.errors import CheckpointError, ConfigError, DeviceError, InputDataError, VocabularyMismatchError, listing
 from sclong.io.files import atomic_dir, read_json, sha256_file, write_json, write_text
 from sclong.knowledge.similarity import GoGraph
-from sclong.nn.dual_encoder import DualEncoder
+from sclong.nn.dual_encoder import DualEncoder, Output
 from sclong.provenance import environment
 from sclong.seeding import derive_seed
 
@@ -28,14 +32,14 @@ NORMALIZATION = "log1p_cp10k"
 
 @dataclass(frozen=True)
 class LoadedModel:
-    """A checkpoint in memory.
+    """A checkpoint in memory. Call it with values to get what the model makes of them (:meth:`__call__`).
 
     Attributes
     ----------
     model
         In eval mode, on the device it was loaded to.
     arch, vocabulary
-        Its shape and its genes.
+        Its shape (with the stabilizer and the precision it was loaded with) and its genes.
     config
         Content of ``config.json``.
     hash
@@ -47,6 +51,47 @@ class LoadedModel:
     vocabulary: Vocabulary
     config: Mapping[str, Any]
     hash: str
+
+    @property
+    def device(self) -> torch.device:
+        """Device of the weights."""
+        return next(self.model.parameters()).device
+
+    @torch.no_grad()
+    def __call__(self, values_BN: torch.Tensor | np.ndarray) -> Output:
+        """Run the model on cells, without gradients; for gradients call ``model``.
+
+        Parameters
+        ----------
+        values_BN : (B, genes + 1)
+            Values as the model reads them: counts after :func:`sclong.data.normalize.log1p_cp10k`, genes in the order
+            of the vocabulary, and one column more, PAD, which is 0. Values of -1 and below are masked.
+
+        Returns
+        -------
+        Output
+            ``reconstruction_BN`` (B, genes + 1), ``gene_embeddings_BND`` and ``merged_encodings_BND``
+            (B, genes + 1, D), on the model's device.
+
+        Raises
+        ------
+        InputDataError
+            Another shape, or a PAD that is not 0.
+        """
+        values_BN = torch.as_tensor(values_BN, dtype=torch.float32, device=self.device)
+        width = len(self.vocabulary) + 1
+        if values_BN.ndim != 2 or values_BN.shape[1] != width:
+            raise InputDataError(
+                f"values of shape {tuple(values_BN.shape)}",
+                f"(cells, {width}): the {width - 1} genes of the vocabulary in its order, then PAD, which is 0",
+                "embed an AnnData with sclong.embed, which aligns genes, or make values with "
+                "sclong.data.align.harmonize, to_model_values and sclong.data.dataset.dense_with_pad",
+            )
+        if values_BN[:, -1].any():
+            raise InputDataError(
+                "values whose last column is not 0", "PAD, which is 0, in the last column", "append a column of zeros"
+            )
+        return self.model(values_BN)
 
 
 def save_checkpoint(
@@ -99,33 +144,44 @@ def model_card(config: Mapping[str, Any], model: DualEncoder) -> str:
     """Return the model card of a checkpoint, as Markdown."""
     arch = config["architecture"]
     n_parameters = sum(p.numel() for p in model.parameters())
-    facts = "\n".join(f"- {key}: {value}" for key, value in config["card"].items())
+    card = dict(config["card"])
+    made = card.pop("made", f"made with sclong {config['sclong']}")
+    licence = card.pop("licence", "that of the data they were trained on")
+    facts = "\n".join(f"- {key}: {value}" for key, value in card.items())
     return (
         f"# scLong checkpoint ({arch['name']})\n\n"
         f"Dual-encoder Performer over {config['n_genes']:,} genes, {n_parameters:,} parameters "
-        "(architecture: Bai et al., Nature Communications 2026; weights: made with sclong "
-        f"{config['sclong']}).\n\n"
+        f"(architecture: Bai et al., Nature Communications 2026; weights: {made}).\n\n"
         f"- input: raw counts, normalised as {config['normalization']} when they are read\n"
         f"- vocabulary: {config['vocabulary_hash']}\n"
         f"- random features: stabilizer {arch['stabilizer']}, fixed in this folder\n"
-        f"- licence of the weights: that of the data they were trained on\n{facts}\n\n"
+        f"- licence of the weights: {licence}\n{facts}\n\n"
         "Use: `sclong embed INPUT.h5ad --checkpoint THIS_FOLDER --output OUTPUT.h5ad`\n"
     )
 
 
 def initialise(
-    folder: str | Path, arch: Architecture, vocabulary: Vocabulary, go_graph_path: str | Path, seed: int
+    folder: str | Path,
+    arch: Architecture,
+    vocabulary: Vocabulary,
+    go_graph_path: str | Path,
+    seed: int,
+    gene2vec: str | Path | None = None,
 ) -> None:
-    """Write a checkpoint of random weights: those that a pretraining with this seed starts from."""
+    """Write a checkpoint of the weights that a pretraining with this seed (and these gene vectors) starts from."""
     torch.manual_seed(derive_seed("weights", seed))
     model = DualEncoder(arch, len(vocabulary), GoGraph.read(go_graph_path))
-    save_checkpoint(
-        folder, model, arch, vocabulary, go_graph_path, training_log=None, card={"trained": "no", "seed": seed}
-    )
+    card = {"trained": "no", "seed": seed, "gene2vec": start_gene_tables(model, gene2vec, vocabulary, seed)}
+    save_checkpoint(folder, model, arch, vocabulary, go_graph_path, training_log=None, card=card)
 
 
-def load_checkpoint(folder: str | Path, device: str = "cpu") -> LoadedModel:
+def load_checkpoint(
+    folder: str | Path, device: str = "cpu", *, stabilizer: str | None = None, dtype: str | None = None
+) -> LoadedModel:
     """Read a checkpoint folder.
+
+    The weights are mapped from the file, not copied: memory is taken once, when they are first used. (A file that
+    another program shortens while it is in use ends the process; this package only ever replaces files.)
 
     Parameters
     ----------
@@ -133,9 +189,17 @@ def load_checkpoint(folder: str | Path, device: str = "cpu") -> LoadedModel:
         What :func:`save_checkpoint` wrote.
     device
         "cpu" or "cuda".
+    stabilizer
+        "per_head", "per_cell" or "global" instead of the checkpoint's own; see
+        :func:`sclong.nn.favor_features.key_features`. They are different functions.
+    dtype
+        "float32" or "bfloat16", the precision of matrix products, instead of the checkpoint's own; parameters and
+        sums stay float32.
 
     Raises
     ------
+    ConfigError
+        Unknown stabilizer or dtype.
     CheckpointError
         A file is missing or damaged, tensors are missing, unexpected or of another shape (named), or the model reads
         values that this version does not make.
@@ -157,6 +221,8 @@ def load_checkpoint(folder: str | Path, device: str = "cpu") -> LoadedModel:
             f"device {device}; torch {torch.__version__} sees no CUDA device", "a GPU with its driver", "use device cpu"
         )
     config, arch = read_config(folder / "config.json")
+    options = {"stabilizer": stabilizer, "precision": dtype}
+    arch = with_options(arch, {key: value for key, value in options.items() if value is not None})
     try:
         vocabulary = Vocabulary.read(folder / "vocabulary.tsv")
         graph = GoGraph.read(folder / "go_graph.npz")
@@ -169,10 +235,26 @@ def load_checkpoint(folder: str | Path, device: str = "cpu") -> LoadedModel:
                 f"vocabulary {config['vocabulary_hash']}, which the model was made with",
                 "do not change files of a checkpoint; copy it again",
             )
-    model = DualEncoder(arch, len(vocabulary), graph)
-    load_weights(model, folder / "model.safetensors")
+    with torch.device("meta"):  # no memory, no random numbers; what is made from the graph is real
+        model = DualEncoder(arch, len(vocabulary), graph)
+    load_weights(model, folder / "model.safetensors", device)
     model.eval().to(device)
     return LoadedModel(model, arch, vocabulary, config, sha256_file(folder / "model.safetensors")[:16])
+
+
+def with_options(arch: Architecture, options: Mapping[str, str]) -> Architecture:
+    """Return an architecture with other options.
+
+    Raises
+    ------
+    ConfigError
+        An option has an unknown value.
+    """
+    try:
+        return Architecture(**{**arch.model_dump(), **options})
+    except ValidationError as error:
+        found, action = describe_validation(error, Architecture)
+        raise ConfigError(found, "options of docs/configuration.md", action) from None
 
 
 def read_config(path: Path) -> tuple[dict[str, Any], Architecture]:
@@ -200,8 +282,10 @@ def read_config(path: Path) -> tuple[dict[str, Any], Architecture]:
     return config, arch
 
 
-def load_weights(model: torch.nn.Module, path: Path) -> None:
-    """Load weights whose names and shapes are exactly the model's.
+def load_weights(model: torch.nn.Module, path: Path, device: str = "cpu") -> None:
+    """Give a model, which may be on the meta device, the weights of a file, mapped from it on the CPU.
+
+    Names and shapes must be exactly the model's.
 
     Raises
     ------
@@ -209,7 +293,7 @@ def load_weights(model: torch.nn.Module, path: Path) -> None:
         Damaged file; missing, unexpected or misshapen tensors, by name.
     """
     try:
-        found = load_file(path)
+        found = load_file(path, device=device)
     except (SafetensorError, OSError) as error:
         raise CheckpointError(
             f"{path}: {error}", "an undamaged safetensors file", "copy the checkpoint again"
@@ -229,4 +313,5 @@ def load_weights(model: torch.nn.Module, path: Path) -> None:
             f"{path}: tensor {name!r} has shape {tuple(found[name].shape)}",
             f"shape {tuple(wanted[name].shape)}", "use the config.json that belongs to these weights",
         )  # fmt: skip
-    model.load_state_dict(found, strict=True)
+    found = {name: tensor.to(wanted[name].dtype) for name, tensor in found.items()}
+    model.load_state_dict(found, strict=True, assign=True)

@@ -12,11 +12,14 @@ from toy_training import ARCH, N_GENES, toy_corpus, toy_counts
 
 from sclong.checkpoint.folder import LoadedModel, initialise, load_checkpoint
 from sclong.config import Architecture
-from sclong.embedding import embed, embed_adata
-from sclong.errors import CheckpointError, InputDataError
+from sclong.data.normalize import log1p_cp10k
+from sclong.embedding import POOLINGS, Pooling, embed, embed_adata
+from sclong.errors import CheckpointError, ConfigError, InputDataError
+from sclong.knowledge.similarity import GoGraph
 from sclong.models.features import read_features, write_features
 from sclong.models.pca import Pca
 from sclong.models.sclong import ScLong
+from sclong.nn.dual_encoder import DualEncoder
 
 
 @pytest.fixture(scope="module", params=["per_head", "per_cell"])
@@ -77,20 +80,131 @@ def test_genes_that_the_vocabulary_lacks(loaded: LoadedModel) -> None:
     np.testing.assert_allclose(result.gene_embedding[30:], [result.gene_embedding[:30].mean(0)] * 2, atol=1e-6)
 
 
-@pytest.mark.parametrize("batch_size", [1, 2, 5, 22, 100])
-def test_batch_size_changes_nothing(loaded: LoadedModel, batch_size: int) -> None:
+@pytest.mark.parametrize("pooling", POOLINGS)
+@pytest.mark.parametrize("batch_size", [1, 3, 8, 100])
+def test_batch_size_changes_no_bit(loaded: LoadedModel, batch_size: int, pooling: Pooling) -> None:
     adata = cells()
     adata.X[3] *= 40  # a cell with much more counts must not change its neighbours
-    one, other = embed_adata(adata, loaded, batch_size=7), embed_adata(adata, loaded, batch_size=batch_size)
-    np.testing.assert_allclose(one.cell_embedding, other.cell_embedding, rtol=0, atol=1e-6)
-    np.testing.assert_allclose(one.gene_embedding, other.gene_embedding, rtol=0, atol=1e-6)
+    one, other = (embed_adata(adata, loaded, batch_size=size, pooling=pooling) for size in (7, batch_size))
+    assert np.array_equal(one.cell_embedding, other.cell_embedding)
+    assert np.array_equal(one.gene_embedding, other.gene_embedding)
 
 
-def test_order_of_cells_changes_nothing(loaded: LoadedModel) -> None:
+def test_order_of_cells_changes_no_bit_of_a_cell(loaded: LoadedModel) -> None:
     adata, order = cells(), np.random.default_rng(0).permutation(23)
     one, other = embed_adata(adata, loaded, batch_size=4), embed_adata(adata[order].copy(), loaded, batch_size=4)
-    np.testing.assert_allclose(one.cell_embedding[order], other.cell_embedding, rtol=0, atol=1e-6)
-    np.testing.assert_allclose(one.gene_embedding, other.gene_embedding, rtol=0, atol=1e-6)
+    assert np.array_equal(one.cell_embedding[order], other.cell_embedding)
+    np.testing.assert_allclose(one.gene_embedding, other.gene_embedding, rtol=0, atol=1e-6)  # sums in another order
+
+
+def test_size_of_blocks_changes_no_bit(loaded: LoadedModel, monkeypatch: pytest.MonkeyPatch) -> None:
+    one = embed_adata(cells(), loaded)
+    monkeypatch.setattr("sclong.data.cells.BLOCK_ENTRIES", 70)
+    other = embed_adata(cells(), loaded)
+    assert np.array_equal(one.cell_embedding, other.cell_embedding)
+    assert np.array_equal(one.gene_embedding, other.gene_embedding)
+
+
+def test_global_depends_on_the_batch_and_says_so(folder: Path, caplog: pytest.LogCaptureFixture) -> None:
+    loaded = load_checkpoint(folder, stabilizer="global")
+    for name, weight in loaded.model.named_parameters():
+        if "to_k" in name:
+            weight.data *= 4  # larger keys than those of an untrained model: its maxima are all alike
+    adata = cells()
+    with caplog.at_level("WARNING", logger="sclong"):
+        one, other = (embed_adata(adata, loaded, batch_size=size) for size in (1, 4))
+    assert np.abs(one.cell_embedding - other.cell_embedding).max() > 1e-4
+    assert "depend on the batch size" in caplog.text
+    assert np.array_equal(  # batches are those of the order of cells, however the file is cut into blocks
+        other.cell_embedding[:4], embed_adata(adata[:4].copy(), loaded, batch_size=4).cell_embedding
+    )
+
+
+def test_reconstruction_profile_is_the_sum_of_all_channels(loaded: LoadedModel) -> None:
+    adata = cells(5)
+    values, vectors = by_hand(adata, loaded)
+    output = loaded(values)
+    expected = vectors.sum(-1) + output.reconstruction_BN.double().numpy()
+    result = embed_adata(adata, loaded, pooling="reconstruction_profile")
+    assert result.cell_embedding.shape == (5, 32) and result.cell_embedding.dtype == np.float32
+    np.testing.assert_allclose(result.cell_embedding[:, :30], expected[:, np.arange(30, 0, -1)], rtol=1e-5, atol=1e-5)
+    np.testing.assert_allclose(result.cell_embedding[:, 30], expected.mean(1), rtol=1e-5, atol=1e-5)
+    np.testing.assert_array_equal(result.cell_embedding[:, 30], result.cell_embedding[:, 31])
+
+
+def test_counts_in_a_layer_or_in_raw(loaded: LoadedModel) -> None:
+    adata = cells()
+    expected = embed_adata(adata, loaded)
+    adata.raw = adata
+    adata.layers["counts"] = adata.X.copy()
+    adata = adata[:, ::-1].copy()
+    adata.X = adata.X.log1p()
+    with pytest.raises(InputDataError, match="not integers"):
+        embed_adata(adata, loaded)
+    for layer in ("raw", "counts"):
+        result = embed_adata(adata, loaded, layer=layer)
+        np.testing.assert_allclose(result.cell_embedding, expected.cell_embedding, rtol=0, atol=1e-6)
+        np.testing.assert_allclose(result.gene_embedding, expected.gene_embedding[::-1], rtol=0, atol=1e-6)
+        assert result.facts["values_from"] == layer
+    with pytest.raises(InputDataError, match="counts"):
+        embed_adata(adata, loaded, layer="count")
+
+
+def test_log_normalised_values_are_refused_as_such(loaded: LoadedModel) -> None:
+    adata = cells()
+    adata.X = log1p_cp10k(adata.X[:, :])
+    with pytest.raises(InputDataError, match="looks log-normalised already"):
+        embed_adata(adata[:, :30].copy(), loaded)
+    with pytest.raises(InputDataError, match="reconstruction_profile"):
+        embed_adata(cells(), loaded, pooling="reconstruct")  # type: ignore[arg-type]
+    with pytest.raises(InputDataError, match="batch size 0"):
+        embed_adata(cells(), loaded, batch_size=0)
+
+
+# ---------------------------------------------------------------- the model, called
+
+
+def test_a_loaded_model_can_be_called(loaded: LoadedModel) -> None:
+    values = np.zeros((3, N_GENES + 1))
+    values[:, 5:9] = [[1, 2, 3, 4], [4, 3, 2, 1], [0, -10, 1, 0]]
+    output = loaded(values)
+    assert output.reconstruction_BN.shape == (3, N_GENES + 1)
+    assert output.gene_embeddings_BND.shape == output.merged_encodings_BND.shape == (3, N_GENES + 1, ARCH.base_dim)
+    assert not output.gene_embeddings_BND.requires_grad
+    direct = loaded.model(torch.tensor(values, dtype=torch.float32))
+    np.testing.assert_allclose(output.reconstruction_BN, direct.reconstruction_BN.detach(), atol=1e-6)
+
+
+def test_values_without_pad_are_refused(loaded: LoadedModel) -> None:
+    with pytest.raises(InputDataError, match=r"shape \(3, 40\)(.|\n)*\(cells, 41\).*PAD"):
+        loaded(np.zeros((3, N_GENES)))
+    with pytest.raises(InputDataError, match="last column is not 0"):
+        loaded(np.ones((3, N_GENES + 1)))
+
+
+def test_options_of_loading(folder: Path) -> None:
+    half = load_checkpoint(folder, dtype="bfloat16")
+    one, other = embed_adata(cells(), half), embed_adata(cells(), load_checkpoint(folder))
+    assert one.facts["precision"] == "bfloat16" and other.facts["precision"] == "float32"
+    assert one.cell_embedding.dtype == np.float32 and np.isfinite(one.cell_embedding).all()
+    difference = np.abs(one.cell_embedding - other.cell_embedding).max()
+    assert 0 < difference < 0.1 * np.abs(other.cell_embedding).max()
+    assert all(p.dtype == torch.float32 for p in half.model.parameters())
+    with pytest.raises(ConfigError, match="per_hed"):
+        load_checkpoint(folder, stabilizer="per_hed")
+
+
+def test_the_weights_are_mapped_and_nothing_is_left_without_memory(folder: Path, tmp_path: Path) -> None:
+    loaded = load_checkpoint(folder)
+    assert not any(t.is_meta for t in (*loaded.model.parameters(), *loaded.model.buffers()))
+    assert torch.equal(loaded.model.go_conv.edges, DualEncoder(  # made from the graph, not stored with the weights
+        loaded.arch, N_GENES, GoGraph.read(folder / "go_graph.npz")).go_conv.edges)  # fmt: skip
+    if Path("/proc/self/maps").is_file():
+        assert str((folder / "model.safetensors").resolve()) in Path("/proc/self/maps").read_text()
+    before = (folder / "model.safetensors").read_bytes()
+    with torch.no_grad():
+        loaded.model.exp_to_out.weight += 1
+    assert (folder / "model.safetensors").read_bytes() == before, "a change of the model never reaches the file"
 
 
 def test_twice_is_bitwise_the_same_whatever_mode_the_model_is_in(folder: Path, loaded: LoadedModel) -> None:
