@@ -27,10 +27,8 @@ def compile_or_eager(function: Callable[..., Any]) -> Callable[..., Any]:
             try:
                 return compiled(*args)
             except TorchDynamoException as error:
-                reason = str(error).strip().splitlines()
-                LOGGER.warning(
-                    "torch.compile does not work here (%s); going on without it", reason[0] if reason else ""
-                )
+                reason = " ".join(str(error).split())[:200]
+                LOGGER.warning("torch.compile does not work here (%s); going on without it", reason)
                 chosen[0] = function
         return function(*args)
 

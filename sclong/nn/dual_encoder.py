@@ -35,6 +35,8 @@ class Output(NamedTuple):
         Contextual gene vectors, after the full-length Performer and its norm.
     merged_encodings_BND : (B, N, D)
         Vectors of both encoders in gene order, gene table and GO vector added, before the full-length Performer.
+
+    All are float32, also where matrix products are bfloat16.
     """
 
     reconstruction_BN: torch.Tensor
@@ -154,8 +156,10 @@ class DualEncoder(nn.Module):
         if self.arch.kernels == "oracle":  # the published code computes the GO vectors twice
             genes_ND = self.pos_emb() + self.go_conv()
         merged_BND = take(encoded_BND, positions_BN.argsort(dim=1)) + genes_ND
-        decoded_BND = self.decode_norm(self.decoder(merged_BND))
-        return Output(self.exp_to_out(decoded_BND).squeeze(-1), decoded_BND, merged_BND)
+        decoded_BND = self.decode_norm(self.decoder(merged_BND)).float()
+        with torch.autocast(values_BN.device.type, enabled=False):
+            reconstruction_BN = self.exp_to_out(decoded_BND).squeeze(-1)
+        return Output(reconstruction_BN, decoded_BND, merged_BND)
 
 
 def take(vectors_BND: torch.Tensor, positions_BK: torch.Tensor) -> torch.Tensor:

@@ -6,6 +6,8 @@ Shapes: N positions (genes and PAD), D width of gene vectors, E edges.
 from __future__ import annotations
 
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -40,9 +42,9 @@ class GoEncoder(nn.Module):
     ``vectors = S table W.T + b`` with S the graph's weights w(target, source), divided by the square roots of the
     summed weights into the target and into the source.
 
-    The result depends on parameters only, never on a cell: it is computed once per forward pass in training and once
-    per checkpoint at inference (:meth:`forward` keeps it while the module is in eval mode without gradients and its
-    parameters stay as they are). It is computed in the precision of the parameters, also under autocast, so that what
+    The result depends on parameters only, never on a cell: it is computed once per optimiser step in training
+    (:meth:`once`) and once per checkpoint at inference (:meth:`forward` keeps it while the module is in eval mode
+    without gradients and its parameters stay as they are). It is computed in the precision of the parameters, also under autocast, so that what
     is kept is the same whoever asks first.
 
     Parameters
@@ -79,6 +81,22 @@ class GoEncoder(nn.Module):
                 self.register_buffer(f"{name}_{part}", tensor, persistent=False)
         self._kept_ND: torch.Tensor | None = None
         self._kept_for: tuple[object, ...] = ()
+        self._shared_ND: torch.Tensor | None = None
+
+    @contextmanager
+    def once(self) -> Iterator[None]:
+        """Compute the vectors once for all forward and backward passes of an optimiser step.
+
+        Gradients of the passes are summed where they meet, and flow on to the parameters at the end.
+        """
+        vectors_ND = self.forward()
+        self._shared_ND = shared_ND = vectors_ND.detach().requires_grad_()
+        try:
+            yield
+        finally:
+            self._shared_ND = None
+        if shared_ND.grad is not None:
+            vectors_ND.backward(shared_ND.grad)
 
     def train(self, mode: bool = True) -> GoEncoder:
         """Set the mode; what was kept for inference is dropped."""
@@ -101,6 +119,8 @@ class GoEncoder(nn.Module):
 
     def forward(self) -> torch.Tensor:
         """Return the GO vectors, (N, D)."""
+        if self._shared_ND is not None:
+            return self._shared_ND
         keep = not self.training and not torch.is_grad_enabled()
         if keep and self._kept_ND is not None and self._kept_for == self._state():
             return self._kept_ND

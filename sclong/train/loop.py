@@ -219,10 +219,11 @@ def training_step(
     masked = mask_values(values_BN, config.seed, step, config.mask_fraction, config.replace_fraction)
     n_chosen = max(int(masked[2].sum()), 1)
     errors = ReconstructionError()
-    for parts in zip(*(t.split(cells_per_pass) for t in masked), strict=True):
-        error_BN, chosen_BN, replaced_BN = squared_errors(model, *parts)
-        (error_BN.sum() / n_chosen).backward()
-        errors.add(error_BN.detach(), chosen_BN, replaced_BN)
+    with model.go_conv.once():
+        for parts in zip(*(t.split(cells_per_pass) for t in masked), strict=True):
+            error_BN, chosen_BN, replaced_BN = squared_errors(model, *parts)
+            (error_BN.sum() / n_chosen).backward()
+            errors.add(error_BN.detach(), chosen_BN, replaced_BN)
     norm = float(torch.nn.utils.clip_grad_norm_(model.parameters(), config.gradient_clip))
     loss, loss_replaced, loss_kept = errors.means()
     if loss is None or not math.isfinite(loss) or not math.isfinite(norm):

@@ -34,10 +34,11 @@ def difference(found: torch.Tensor, name: str) -> float:
     return float(np.abs(found.detach().numpy().squeeze() - IO[name].squeeze()).max())
 
 
+@pytest.mark.parametrize("kernels", ["fast", "oracle"])
 @pytest.mark.parametrize("kind", ["x", "masked"])
-def test_single_cells_per_cell(kind: str) -> None:
+def test_single_cells_per_cell(kind: str, kernels: str) -> None:
     values = torch.from_numpy(IO["x" if kind == "x" else "x_masked"])
-    model = tiny_a("per_cell")
+    model = tiny_a("per_cell", kernels)
     cells = [model(values[i : i + 1]) for i in range(3)]
     together = Output(*(torch.cat(parts) for parts in zip(*cells, strict=True)))
     assert difference(together.reconstruction_BN, f"{kind}_single_out") <= 1e-5
@@ -47,9 +48,10 @@ def test_single_cells_per_cell(kind: str) -> None:
     assert torch.allclose(batch.reconstruction_BN, together.reconstruction_BN, atol=1e-6), "depends on the batch"
 
 
+@pytest.mark.parametrize("kernels", ["fast", "oracle"])
 @pytest.mark.parametrize("kind", ["x", "masked"])
-def test_batch_global(kind: str) -> None:
-    out = tiny_a("global")(torch.from_numpy(IO["x" if kind == "x" else "x_masked"]))
+def test_batch_global(kind: str, kernels: str) -> None:
+    out = tiny_a("global", kernels)(torch.from_numpy(IO["x" if kind == "x" else "x_masked"]))
     assert difference(out.reconstruction_BN, f"{kind}_batch_out") <= 1e-5
     assert difference(out.gene_embeddings_BND, f"{kind}_batch_merged_decodings") <= 1e-5
 
@@ -66,8 +68,9 @@ def test_go_branch_and_top_genes() -> None:
     assert np.array_equal(top_positions(torch.from_numpy(IO["x"]), model.n_top).numpy(), IO["top_indices"])
 
 
-def test_masked_loss_and_all_stored_gradients() -> None:
-    model = tiny_a("per_cell")
+@pytest.mark.parametrize("kernels", ["fast", "oracle"])
+def test_masked_loss_and_all_stored_gradients(kernels: str) -> None:
+    model = tiny_a("per_cell", kernels)
     x, masked = torch.from_numpy(IO["x"])[:1], torch.from_numpy(IO["x_masked"])[:1]
     hidden = masked <= -1
     loss = (model(masked).reconstruction_BN - x)[hidden].square().mean()

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from contextlib import nullcontext
 from pathlib import Path
 
 import numpy as np
@@ -155,3 +156,96 @@ def test_all_parameters_get_a_gradient(arch: Architecture) -> None:
     model(values).reconstruction_BN.square().sum().backward()
     without = [n for n, p in model.named_parameters() if p.grad is None or not p.grad.abs().max() > 0]
     assert without == []
+
+
+def outputs_and_gradients(arch: Architecture, **options: object) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+    model = model_of(Architecture(**{**arch.model_dump(), **options}))
+    for name, parameter in model.named_parameters():
+        if "to_q" in name or "to_k" in name:  # peaked attention: at random initialisation it is almost a plain mean
+            parameter.data *= 3
+    values = cells()
+    values[:, 5] = -10.0
+    out = model.train()(values).reconstruction_BN
+    out.square().mean().backward()
+    return out.detach(), {name: p.grad for name, p in model.named_parameters()}
+
+
+@pytest.mark.parametrize("stabilizer", ["per_head", "per_cell", "global"])
+@pytest.mark.parametrize(
+    "options", [{"kernels": "fast"}, {"kernels": "blocks", "recompute_layers": True}, {"tie_rule": "torch_topk"}]
+)
+def test_every_path_equals_the_oracle_with_all_gradients(
+    arch: Architecture, stabilizer: str, options: dict[str, object]
+) -> None:
+    same = {"stabilizer": stabilizer, "tie_rule": options.get("tie_rule", "gene_order")}
+    expected, gradients = outputs_and_gradients(arch, kernels="oracle", **same)
+    found, mine = outputs_and_gradients(arch, **{**same, **options})
+    assert torch.allclose(found, expected, atol=1e-5)
+    smallest = 1e-6 * max(g.norm() for g in gradients.values())  # rounding errors of sums that nearly cancel
+    for name, gradient in gradients.items():
+        assert (mine[name] - gradient).norm() <= 1e-4 * gradient.norm() + smallest, name
+
+
+@pytest.mark.slow
+def test_compilation_changes_nothing(arch: Architecture) -> None:
+    expected, gradients = outputs_and_gradients(arch)
+    found, mine = outputs_and_gradients(arch, compile=True)
+    assert torch.allclose(found, expected, atol=1e-5)
+    smallest = 1e-6 * max(g.norm() for g in gradients.values())
+    assert all((mine[n] - g).norm() <= 1e-4 * g.norm() + smallest for n, g in gradients.items())
+
+
+def test_bfloat16_as_an_option_of_the_architecture(arch: Architecture) -> None:
+    expected, gradients = outputs_and_gradients(arch)
+    found, mine = outputs_and_gradients(arch, precision="bfloat16")
+    assert found.dtype == torch.float32 and not torch.equal(found, expected)
+    assert torch.allclose(found, expected, atol=0.1)
+    assert all(g.dtype == torch.float32 for g in mine.values())
+    whole, exact = (torch.cat([g.flatten() for g in x.values()]) for x in (mine, gradients))
+    assert torch.nn.functional.cosine_similarity(whole, exact, dim=0) > 0.99
+
+
+def test_exact_attention_reads_the_highest_genes(arch: Architecture) -> None:
+    """Equal to softmax attention written out; the small encoder and the decoder stay FAVOR+."""
+    model = model_of(Architecture(**{**arch.model_dump(), "top_attention": "exact"}))
+    names = [n for n, _ in model.named_buffers() if n.endswith("projection_matrix")]
+    assert names and not any(n.startswith("large_encoder") for n in names)
+    attention = model.large_encoder.net.layers[0][0].fn
+    x = torch.randn(2, 9, arch.large_dim)
+    q, k, v = (
+        p(x).unflatten(-1, (arch.large_heads, -1)).transpose(1, 2)
+        for p in (attention.to_q, attention.to_k, attention.to_v)
+    )
+    weights = (q @ k.mT / arch.large_dim_head**0.5).softmax(-1)
+    assert torch.allclose(attention(x), attention.to_out((weights @ v).transpose(1, 2).flatten(2)), atol=1e-6)
+    out, gradients = outputs_and_gradients(arch, top_attention="exact")
+    assert out.isfinite().all() and all(g is not None for g in gradients.values())
+
+
+def test_the_two_tie_rules_agree_where_there_are_no_ties(arch: Architecture) -> None:
+    values = torch.rand(3, N_GENES + 1, generator=torch.Generator().manual_seed(3))
+    assert torch.equal(top_positions(values, 9, "torch_topk"), top_positions(values, 9, "gene_order"))
+
+
+def test_go_vectors_once_for_several_passes(arch: Architecture) -> None:
+    """One computation for all passes of a step, and the gradients of computing them anew for each."""
+    values = cells(4)
+    gradients = []
+    for shared in (True, False):
+        model = model_of(arch).train()
+        calls = []
+        model.go_conv.sim_layers[0].lin.register_forward_hook(lambda *_, calls=calls: calls.append(1))
+        with model.go_conv.once() if shared else nullcontext():
+            for part in values.split(1):
+                model(part).reconstruction_BN.square().sum().backward()
+        assert len(calls) == (1 if shared else 4)
+        gradients.append({n: p.grad for n, p in model.named_parameters()})
+    for name, gradient in gradients[1].items():
+        assert (gradients[0][name] - gradient).norm() <= 1e-5 * gradient.norm(), name
+
+
+def test_empty_and_full_cells_and_any_number_of_cells(arch: Architecture) -> None:
+    for top_genes in (1, N_GENES, N_GENES + 1, 4096):
+        model = model_of(arch.model_copy(update={"top_genes": top_genes}))
+        for values in (torch.zeros(1, N_GENES + 1), cells(7), torch.full((2, N_GENES + 1), -10.0)):
+            assert all(part.isfinite().all() for part in model(values))
