@@ -68,7 +68,7 @@ def _parser() -> argparse.ArgumentParser:
         "--stabilizer",
         choices=["per_cell", "global", "per_head"],
         default="per_cell",
-        help="per_cell equals the released model on single cells, global on batches; per_head equals neither: do not use it",
+        help="per_cell equals the released model on single cells, global on batches, per_head neither",
     )
     released.add_argument(
         "--tie-rule",

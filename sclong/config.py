@@ -47,8 +47,8 @@ class Architecture(Strict):
     )
     kernels: Literal["fast", "blocks", "oracle"] = Field(
         default="fast",
-        description="how FAVOR+ attention and the GO convolution are computed: fast (a fused kernel on CUDA, blocks elsewhere), "
-        "blocks (portable), or oracle (the operations of performer-pytorch and torch-geometric; slow, for comparison)",
+        description="how FAVOR+ attention and the GO convolution are computed: fast (a fused kernel on CUDA, blocks "
+        "elsewhere), blocks (portable), or oracle (performer-pytorch's and torch-geometric's operations; slow)",
     )
     precision: Literal["float32", "bfloat16"] = Field(
         default="float32", description="precision of matrix products; parameters and sums stay float32"
@@ -118,8 +118,8 @@ class VocabularyConfig(Strict):
 
     mode: Literal["rule", "authors"] = Field(
         default="rule",
-        description="rule: protein-coding genes, then the non-coding genes that most sources of the corpus detect (those "
-        "that are not optional count); authors: the list `genes` as it is, in its order",
+        description="rule: protein-coding genes, then the non-coding genes that most sources of the corpus detect "
+        "(those that are not optional count); authors: the list `genes` as it is, in its order",
     )
     size: int | None = Field(
         default=None,

@@ -318,7 +318,7 @@ def import_checkpoint(
     card = {
         "made": f"imported with sclong {__version__}",
         "licence": "not stated by the authors",
-        "normalisation": "not recorded in these files; the authors' embedding script asks for log1p of counts per 10,000",
+        "normalisation": "not recorded; the authors' embedding script asks for log1p of counts per 10,000",
         **facts,
         **{f"{what} from": f"{path.name}, SHA-256 {sha256_file(path)}" for what, path in files.items()},
     }

@@ -44,8 +44,8 @@ class GoEncoder(nn.Module):
 
     The result depends on parameters only, never on a cell: it is computed once per optimiser step in training
     (:meth:`once`) and once per checkpoint at inference (:meth:`forward` keeps it while the module is in eval mode
-    without gradients and its parameters stay as they are). It is computed in the precision of the parameters, also under autocast, so that what
-    is kept is the same whoever asks first.
+    without gradients and its parameters stay as they are). It is computed in the precision of the parameters, also
+    under autocast, so that what is kept is the same whoever asks first.
 
     Parameters
     ----------
