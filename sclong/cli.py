@@ -1,4 +1,4 @@
-"""The command line: ``sclong check | embed | fetch``."""
+"""The command line: ``sclong check | embed | fetch | import-checkpoint``."""
 
 from __future__ import annotations
 

@@ -121,6 +121,7 @@ def save_checkpoint(
         state = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
         save_file(state, out / "model.safetensors")
         vocabulary.write(out / "vocabulary.tsv")
+        shutil.copymode(out / "vocabulary.tsv", out / "model.safetensors")  # safetensors writes for its owner alone
         shutil.copyfile(go_graph_path, out / "go_graph.npz")
         if training_log is None:
             write_text(out / "training.jsonl", "")

@@ -4,28 +4,32 @@ from __future__ import annotations
 
 import csv
 import re
-import tempfile
 from collections import Counter
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
-from sclong.data.vocabulary import COLUMNS, Vocabulary, build_vocabulary, read_symbols
-from sclong.errors import InputDataError, VocabularyMismatchError, listing
+from sclong.data.vocabulary import (
+    COLUMNS,
+    PAD,
+    VERSION,
+    Vocabulary,
+    build_vocabulary,
+    read_gene_list,
+    read_symbols,
+)
+from sclong.errors import InputDataError, listing
 from sclong.io.files import sha256_file
 from sclong.io.tables import read_tsv
 from sclong.runlog import LOGGER
 
-PAD = "PAD"
 ENSEMBL = re.compile(r"ENS[A-Z]*G\d+(\.\d+)?(_PAR_Y)?")
 LEAST_SHARE = 0.05
 
 
 def read_gene_ids(path: str | Path, expected: int) -> list[str]:
-    """Read the ids of a model's genes, one per line, in its order.
-
-    A last line ``PAD`` is left out. Versions are stripped; where two ids differ by nothing else, both stay as they are.
+    """Read the ids of a model's genes, one per line, in its order; see :func:`sclong.data.vocabulary.read_gene_list`.
 
     Parameters
     ----------
@@ -37,40 +41,24 @@ def read_gene_ids(path: str | Path, expected: int) -> list[str]:
     Raises
     ------
     InputDataError
-        Another number of ids, one that stands twice, PAD elsewhere, or a list that does not hold Ensembl ids.
+        Another number of ids, one that stands twice, PAD before the end, or a list that does not hold Ensembl ids.
     """
-    try:
-        lines = [line.strip() for line in Path(path).read_text(encoding="utf-8-sig").splitlines()]
-    except UnicodeDecodeError as error:
-        raise InputDataError(f"{path}: not a text file", "one gene id per line", "give the list of genes") from error
-    given = [line for line in lines if line]
-    if given and given[-1] == PAD:
-        given.pop()
-    if len(given) != expected:
+    ids = read_gene_list(path)
+    if len(ids) != expected:
         raise InputDataError(
-            f"{path}: {len(given)} gene ids", f"{expected}: max_seq_len of the hyper-parameters without {PAD}",
+            f"{path}: {len(ids)} gene ids", f"{expected}: max_seq_len of the hyper-parameters without {PAD}",
             "give the list that belongs to these weights",
         )  # fmt: skip
-    if PAD in given:
+    odd = [name for name in ids if not ENSEMBL.fullmatch(name)]
+    if 2 * len(odd) > len(ids):
         raise InputDataError(
-            f"{path}: {PAD} stands in line {lines.index(PAD) + 1}", f"{PAD} in the last line, or nowhere",
-            "give the list as it was released",
-        )  # fmt: skip
-    odd = [name for name in given if not ENSEMBL.fullmatch(name)]
-    if 2 * len(odd) > len(given):
-        raise InputDataError(
-            f"{path}: {len(odd)} of {len(given)} lines are no Ensembl gene ids ({listing(odd, 3)})",
+            f"{path}: {len(odd)} of {len(ids)} lines are no Ensembl gene ids ({listing(odd, 3)})",
             "one Ensembl gene id per line", "give the list as it was released",
         )  # fmt: skip
-    twice = [name for name, n in Counter(given).items() if n > 1]
-    if twice:
-        raise InputDataError(f"{path}: {listing(twice)} stand twice", "each gene once", "give the list as released")
-    stripped = [re.sub(r"\.\d+(_PAR_Y)?$", "", name) for name in given]
-    times = Counter(stripped)
-    kept = [name for name, short in zip(given, stripped, strict=True) if times[short] > 1]
+    kept = [name for name in ids if re.search(VERSION, name)]
     if kept:
         LOGGER.warning("%s: %s differ by their version only and keep it", path, listing(kept))
-    return [name if times[short] > 1 else short for name, short in zip(given, stripped, strict=True)]
+    return ids
 
 
 def vocabulary_of(ids: list[str], genes: str | Path, symbols: str | Path | None) -> Vocabulary:
@@ -92,13 +80,13 @@ def vocabulary_of(ids: list[str], genes: str | Path, symbols: str | Path | None)
     InputDataError
         A table of another kind, or one that knows less than 5 % of the ids.
     """
-    metadata = {"rule": f"list {Path(genes).name}, in its order", "genes_sha256": sha256_file(genes)}
+    metadata = {"rule": f"list {Path(genes).name}, in its order", "list_sha256": sha256_file(genes)}
     if symbols is None:
         names = pd.DataFrame(columns=["ensembl_id", "symbol", "aliases", "entrez_id"], dtype=str)
     else:
         kind, sep = _kind(Path(symbols))
         if kind == "annotation":
-            return _from_annotation(ids, Path(symbols), metadata)
+            return build_vocabulary(symbols, None, None, None, genes)
         metadata |= {"symbols": Path(symbols).name, "symbols_sha256": sha256_file(symbols)}
         names = _hgnc(Path(symbols)) if kind == "hgnc" else _two_columns(Path(symbols), sep)
     table = names.set_index("ensembl_id").reindex(ids).rename_axis("ensembl_id").reset_index()
@@ -135,19 +123,6 @@ def _kind(path: Path) -> tuple[str, str]:
     )  # fmt: skip
 
 
-def _from_annotation(ids: list[str], annotation: Path, metadata: dict[str, str]) -> Vocabulary:
-    with tempfile.TemporaryDirectory() as folder:
-        listed = Path(folder) / "genes.txt"
-        listed.write_text("\n".join(ids) + "\n", encoding="utf-8")
-        out = build_vocabulary(annotation, None, None, None, genes=listed)
-    if out.ensembl_ids != ids:
-        raise VocabularyMismatchError(
-            f"{annotation}: the genes came back in another order or number", "the order of the model's list",
-            "give a two-column table (symbol, Ensembl id) instead",
-        )  # fmt: skip
-    return Vocabulary(out.table, {**out.metadata, **metadata})
-
-
 def _hgnc(path: Path) -> pd.DataFrame:
     table = read_symbols(path)
     names = [[s, *p, *a] for s, p, a in zip(table["symbol"], table["previous"], table["alias"], strict=True)]
@@ -166,7 +141,7 @@ def _two_columns(path: Path, sep: str) -> pd.DataFrame:
         )  # fmt: skip
     pairs = pd.DataFrame(
         {
-            "ensembl_id": table.loc[rows, which].str.strip().str.replace(r"\.\d+(_PAR_Y)?$", "", regex=True),
+            "ensembl_id": table.loc[rows, which].str.strip().str.replace(VERSION, "", regex=True),
             "symbol": table.loc[rows, 1 - which].str.strip(),
         }
     ).drop_duplicates()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import collections
 import io
 import pickle
+import re
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -16,7 +17,7 @@ from sclong.errors import CheckpointError
 from sclong.runlog import LOGGER
 
 ZIP_MAGIC = b"PK\x03\x04"
-NOTHING_RAN = "nothing of it was run"
+REFUSED = "it names {}, which may run code; nothing of it was run"
 
 
 class AllowListUnpickler(pickle.Unpickler):
@@ -44,7 +45,7 @@ class AllowListUnpickler(pickle.Unpickler):
             Any other name.
         """
         if (module, name) not in self._allowed:
-            raise pickle.UnpicklingError(f"it names {module}.{name}, which may run code; {NOTHING_RAN}")
+            raise pickle.UnpicklingError(REFUSED.format(f"{module}.{name}"))
         return self._allowed[module, name]
 
 
@@ -86,7 +87,7 @@ def read_pickle(path: str | Path) -> Any:
             elif head == ZIP_MAGIC:
                 found = "a zip archive, as files of weights (.pth) are"
             else:
-                found = f"{type(error).__name__}: {error}"
+                found = _reason(error)
             raise CheckpointError(
                 f"{path}: {found}", "a pickled dict of hyper-parameters: built-in values and tensors, nothing else",
                 "give the .pkl that belongs to the weights, or copy it again; do not unpickle a file that was refused",
@@ -116,15 +117,23 @@ def read_torch(path: str | Path) -> Any:
     except CheckpointError:
         raise
     except Exception as error:  # a damaged or hostile file can end in any of them
-        reason = str(error).strip().partition("\n")[0] or "it ends too early"
-        if isinstance(error, pickle.UnpicklingError) and "Unsupported" in str(error):
-            refused = next(line for line in str(error).splitlines() if "Unsupported" in line).strip()
-            reason = f"{refused[:300]} ({NOTHING_RAN})"
         raise CheckpointError(
-            f"{path}: {type(error).__name__}: {reason}", "a file of torch.save with tensors and built-in values only",
+            f"{path}: {_reason(error)}", "a file of torch.save with tensors and built-in values only",
             "copy it again; if it holds other objects and you trust it, load it elsewhere and save "
             "{'model_state_dict': ...} anew",
         ) from error  # fmt: skip
+
+
+def _reason(error: Exception) -> str:
+    """Return what was wrong, in a line: torch's own message advises to load what was refused without restrictions."""
+    text = str(error).strip()
+    name = re.search(r"GLOBAL (\S+)", text)
+    if name:
+        return REFUSED.format(name[1])
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    if lines and "Weights only load failed" in lines[0]:
+        lines = [line for line in lines if line.startswith(("Unsupported", "Trying"))] or ["not weights only"]
+    return f"{type(error).__name__}: {lines[0][:300] if lines else 'it ends too early'}"
 
 
 def _check_archive(path: Path) -> None:
