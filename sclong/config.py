@@ -148,11 +148,22 @@ class VocabularyConfig(Strict):
 class GoConfig(Strict):
     """The Gene Ontology similarity graph."""
 
-    obo: str = Field(description="address of go-basic.obo")
-    annotation: str = Field(description="address of a GAF file")
+    obo: str = Field(description="address of go-basic.obo (format tables: of the table of terms)")
+    annotation: str = Field(description="address of the annotation of genes")
+    format: Literal["gaf", "gene2go", "tables"] = Field(
+        default="gaf", description="GAF 2.x, NCBI's gene2go, or tables exported from Bioconductor"
+    )
+    parents: str | None = Field(default=None, description="format tables: address of the table child, parent")
     aspects: list[Literal["BP", "MF", "CC"]] = ["BP", "MF", "CC"]
+    evidence: list[str] | None = Field(default=None, description="evidence codes that count; null: all")
+    evidence_excluded: list[str] = Field(default=[], description="evidence codes that do not count, such as IEA")
     propagate: bool = Field(default=False, description="count annotations of descendants too")
     threshold: float = Field(default=0.1, ge=0, lt=1, description="edges have a Jaccard index above this")
+    rule: Literal["sclong", "authors"] = Field(
+        default="sclong",
+        description="sclong: the most similar genes and a guaranteed self loop; authors: one more of the most similar "
+        "genes, self among them, so that a self loop can be lost",
+    )
     neighbours: int = Field(default=20, ge=1, description="most similar genes kept per gene, besides itself")
 
 

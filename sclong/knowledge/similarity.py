@@ -13,13 +13,17 @@ import zipfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from scipy import sparse
 
 from sclong.errors import InputDataError
 from sclong.io.files import atomic_path
+
+Rule = Literal["sclong", "authors"]
+FREQUENT = 200
+"""Terms of more genes than this are multiplied densely."""
 
 
 @dataclass(frozen=True)
@@ -67,17 +71,43 @@ class GoGraph:
         """
         try:
             with np.load(path, allow_pickle=False) as file:
-                return cls(file["indptr"], file["indices"], file["weights"], json.loads(str(file["metadata"])))
+                graph = cls(file["indptr"], file["indices"], file["weights"], json.loads(str(file["metadata"])))
+            _check(graph)
         except (OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile) as error:
             raise InputDataError(
                 f"{path}: not a GO graph ({error})", "a go_graph.npz of this project", "make it again: rule go_graph"
             ) from error
+        return graph
+
+
+def _check(graph: GoGraph) -> None:
+    """Check that the three arrays are one CSR matrix.
+
+    Raises
+    ------
+    ValueError
+        When they are not.
+    """
+    indptr, indices, weights = graph.indptr, graph.indices, graph.weights
+    if not (indptr.ndim == indices.ndim == weights.ndim == 1 and indptr.dtype.kind == indices.dtype.kind == "i"):
+        raise ValueError("indptr, indices and weights are not three rows of numbers")
+    if not (
+        len(indptr) and indptr[0] == 0 and indptr[-1] == len(indices) == len(weights) and (np.diff(indptr) >= 0).all()
+    ):
+        raise ValueError("indptr does not delimit the edges")
+    if len(indices) and not 0 <= indices.min() <= indices.max() < len(indptr) - 1:
+        raise ValueError(f"an edge comes from position {indices.max()} of {len(indptr) - 1}")
+    if not (np.isfinite(weights).all() and (weights > 0).all()):
+        raise ValueError("a weight is not a positive number")
 
 
 def jaccard_graph(
-    incidence: sparse.csr_matrix, threshold: float, neighbours: int, block: int = 1000
+    incidence: sparse.csr_matrix, threshold: float, neighbours: int, rule: Rule = "sclong", block: int = 500
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Return CSR (indptr, indices, weights) of the similarity graph over the rows of `incidence`.
+
+    Numbers of shared terms are products of matrices, a block of targets at a time: dense for frequent terms (most of
+    the work, done by BLAS), sparse for the many rare ones.
 
     Parameters
     ----------
@@ -85,52 +115,81 @@ def jaccard_graph(
     threshold
         Edges have a Jaccard index above this (strictly).
     neighbours
-        Most similar other genes kept per target; the self loop of an annotated gene comes on top.
+        Most similar other genes kept per target.
+    rule
+        "sclong": the self loop of an annotated gene comes on top. "authors": the `neighbours` + 1 most similar genes,
+        the gene itself among them, so that a gene with many twins earlier in the order loses its self loop.
     block
-        Targets per block; bounds the memory to about block x genes numbers.
+        Targets per block; bounds the memory to a few times block x genes numbers.
     """
+    genes, n_terms = incidence.shape
     terms = sparse.csr_matrix(incidence, dtype=np.float32)
     terms.data[:] = 1.0
     sizes = np.diff(terms.indptr).astype(np.float32)
-    transposed = sparse.csr_matrix(terms.T)
+    annotated = np.flatnonzero(sizes)
+    terms, sizes = terms[annotated], sizes[annotated]
+    frequent = np.bincount(terms.indices, minlength=n_terms) > FREQUENT
+    dense, rare = terms[:, frequent].toarray(), terms[:, ~frequent]
+    rare_transposed = sparse.csr_matrix(rare.T)
     targets, sources, weights = [], [], []
-    for start in range(0, terms.shape[0], block):
-        shared = sparse.coo_matrix(terms[start : start + block] @ transposed)
-        target, source = shared.row + start, shared.col
-        jaccard = shared.data / (sizes[target] + sizes[source] - shared.data)
-        keep = (jaccard > threshold) & (target != source)
-        target, source, jaccard = target[keep], source[keep], jaccard[keep]
-        order = np.lexsort((source, -jaccard, target))
-        target, source, jaccard = target[order], source[order], jaccard[order]
-        first = np.searchsorted(target, target)
-        keep = np.arange(len(target)) - first < neighbours
-        own = np.arange(start, min(start + block, terms.shape[0]))
-        own = own[sizes[own] > 0]
-        targets += [target[keep], own]
-        sources += [source[keep], own]
-        weights += [jaccard[keep], np.ones(len(own), np.float32)]
-    graph = sparse.csr_matrix(
-        (np.concatenate(weights), (np.concatenate(targets), np.concatenate(sources))),
-        shape=(terms.shape[0], terms.shape[0]),
-    )
+    for start in range(0, len(annotated), block):
+        stop = min(start + block, len(annotated))
+        shared = dense[start:stop] @ dense.T
+        few = (rare[start:stop] @ rare_transposed).tocoo()
+        shared[few.row, few.col] += few.data
+        union = sizes[start:stop, None] + sizes[None] - shared
+        jaccard = np.divide(shared, union, out=shared)
+        jaccard[jaccard <= threshold] = 0.0
+        own = np.arange(stop - start), np.arange(start, stop)
+        if rule == "sclong":
+            jaccard[own] = 0.0
+        target, source = _most_similar(jaccard, neighbours + (rule == "authors"))
+        targets += [annotated[start + target]]
+        sources += [annotated[source]]
+        weights += [jaccard[target, source]]
+        if rule == "sclong":
+            targets, sources = [*targets, annotated[start:stop]], [*sources, annotated[start:stop]]
+            weights += [np.ones(stop - start, np.float32)]
+    everything = [
+        np.concatenate([np.zeros(0, kind), *parts]) for kind, parts in ((np.int64, targets), (np.int64, sources))
+    ]
+    values = np.concatenate([np.zeros(0, np.float32), *weights])
+    graph = sparse.csr_matrix((values, tuple(everything)), shape=(genes, genes))
     graph.sort_indices()
     return graph.indptr.astype(np.int64), graph.indices.astype(np.int64), graph.data.astype(np.float32)
 
 
-def jaccard_graph_naive(terms: Sequence[set[str]], threshold: float, neighbours: int) -> dict[tuple[int, int], float]:
+def _most_similar(jaccard: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return rows and columns of the k largest positive numbers of each row, equal ones by column."""
+    if jaccard.shape[1] <= k:
+        return np.nonzero(jaccard)
+    kth = np.partition(jaccard, -k, axis=1)[:, -k]
+    row, column = np.nonzero(jaccard >= np.maximum(kth, np.finfo(np.float32).tiny)[:, None])
+    above = jaccard[row, column] > kth[row]
+    room = k - np.bincount(row, above, minlength=len(jaccard))  # places left for those that equal the k-th
+    ties = ~above
+    rank = np.cumsum(ties) - 1
+    first = np.full(len(jaccard), len(row))
+    np.minimum.at(first, row[ties], rank[ties])
+    keep = above | (rank - first[row] < room[row])
+    return row[keep], column[keep]
+
+
+def jaccard_graph_naive(
+    terms: Sequence[set[Any]], threshold: float, neighbours: int, rule: Rule = "sclong"
+) -> dict[tuple[int, int], float]:
     """Return {(target, source): weight} by brute force: the twin that :func:`jaccard_graph` must equal."""
     edges = {}
     for target, mine in enumerate(terms):
-        if not mine:
-            continue
         found = [
             (-len(mine & other) / len(mine | other), source)
             for source, other in enumerate(terms)
-            if source != target and other
+            if mine and other and (source != target or rule == "authors")
         ]
-        best = sorted(pair for pair in found if -pair[0] > threshold)[:neighbours]
+        best = sorted(pair for pair in found if -pair[0] > threshold)[: neighbours + (rule == "authors")]
         edges.update({(target, source): -negative for negative, source in best})
-        edges[target, target] = 1.0
+        if mine and rule == "sclong":
+            edges[target, target] = 1.0
     return edges
 
 
@@ -139,22 +198,22 @@ def build_go_graph(
     annotation: str | Path,
     vocabulary: Any,
     *,
-    aspects: Sequence[str] = ("BP", "MF", "CC"),
-    propagate: bool = False,
     threshold: float = 0.1,
     neighbours: int = 20,
+    rule: Rule = "sclong",
+    **reading: Any,
 ) -> GoGraph:
     """Build the graph over a vocabulary (and one PAD position without edges).
 
     Parameters
     ----------
     obo, annotation
-        ``go-basic.obo`` and a GAF file, plain or gzipped.
+        ``go-basic.obo`` and a GAF file, or tables; plain or gzipped.
     vocabulary : Vocabulary
-    aspects, propagate
-        See :func:`sclong.knowledge.go.read_annotations`.
-    threshold, neighbours
+    threshold, neighbours, rule
         See :func:`jaccard_graph`.
+    **reading
+        Options of :func:`sclong.knowledge.go.read_annotations`: aspects, evidence, propagate, ...
 
     Raises
     ------
@@ -163,7 +222,7 @@ def build_go_graph(
     """
     from sclong.knowledge.go import gene_terms, read_annotations
 
-    annotations, releases = read_annotations(obo, annotation, aspects=aspects, propagate=propagate)
+    annotations, releases = read_annotations(obo, annotation, **reading)
     terms = gene_terms(annotations, vocabulary)
     columns = {term: k for k, term in enumerate(sorted(set().union(*terms)))}
     if not columns:
@@ -174,10 +233,12 @@ def build_go_graph(
     indptr = np.concatenate([[0], np.cumsum([len(t) for t in terms])])
     indices = np.array([columns[t] for mine in terms for t in sorted(mine)], dtype=np.int64)
     incidence = sparse.csr_matrix((np.ones(len(indices), np.float32), indices, indptr), (len(terms), len(columns)))
-    indptr, indices, weights = jaccard_graph(incidence, threshold, neighbours)
+    indptr, indices, weights = jaccard_graph(incidence, threshold, neighbours, rule)
+    annotated = sum(bool(t) for t in terms)
     metadata = {
-        **releases, "aspects": list(aspects), "propagate": propagate, "threshold": threshold, "neighbours": neighbours,
-        "vocabulary_hash": vocabulary.hash, "n_genes": len(vocabulary),
-        "annotated_genes": sum(bool(t) for t in terms), "terms": len(columns), "edges": len(indices),
+        **releases, **{key: str(value) if isinstance(value, Path) else value for key, value in reading.items()},
+        "rule": rule, "threshold": threshold, "neighbours": neighbours,
+        "vocabulary_hash": vocabulary.hash, "n_genes": len(vocabulary), "annotated_genes": annotated,
+        "isolated_genes": len(vocabulary) - annotated, "terms": len(columns), "edges": len(indices),
     }  # fmt: skip
     return GoGraph(np.append(indptr, indptr[-1]), indices, weights, metadata)

@@ -125,3 +125,82 @@ def test_nothing_annotated_and_foreign_files_are_errors(files, tmp_path: Path) -
     bad.write_text("<html>not found</html>\n")
     with pytest.raises(InputDataError, match="what to do"):
         read_annotations(files[0], bad)
+
+
+def test_evidence_codes(files) -> None:
+    curated = files[1].read_text().replace("IEA", "IDA", 1)
+    files[1].write_text(curated)
+    everything, facts = read_annotations(*files)
+    assert read_annotations(*files, evidence=["IDA"])[0] == {"AAA": {"GO:0000002"}}
+    some, left = read_annotations(*files, evidence_excluded=["IDA"])
+    assert "GO:0000002" in everything["AAA"] and "GO:0000002" not in some["AAA"]
+    assert left["annotations_left_out_evidence"] == 1 and facts["annotations_left_out_evidence"] == 0
+    assert facts["annotations_left_out_not_qualified"] == 1
+
+
+def test_terms_that_the_ontology_lacks_are_counted(files) -> None:
+    files[1].write_text(files[1].read_text() + row("AAA", "GO:9999999") + "\n")
+    terms, facts = read_annotations(*files)
+    assert "GO:9999999" not in terms["AAA"]
+    assert facts["annotations_left_out_unknown_term"] >= 1
+
+
+def test_annotations_of_another_species(files) -> None:
+    files[1].write_text(files[1].read_text().replace("taxon:9606", "taxon:10090"))
+    with pytest.raises(InputDataError, match="taxon 10090"):
+        read_annotations(*files)
+
+
+def test_genes_of_other_species_are_left_out(files) -> None:
+    files[1].write_text(files[1].read_text() + row("MOUSE", "GO:0000001").replace("taxon:9606", "taxon:10090") + "\n")
+    assert "MOUSE" not in read_annotations(*files)[0]
+
+
+def test_gene2go_of_ncbi(files, tmp_path: Path) -> None:
+    lines = [
+        "#tax_id\tGeneID\tGO_ID\tEvidence\tQualifier\tGO_term\tPubMed\tCategory",
+        "9606\t7157\tGO:0000009\tIDA\tinvolved_in\tchild process\t1\tProcess",
+        "9606\t7157\tGO:0000003\tIEA\tNOT enables\tsome function\t1\tFunction",
+        "10090\t22059\tGO:0000001\tIDA\tinvolved_in\troot process\t1\tProcess",
+    ]
+    path = tmp_path / "gene2go"
+    path.write_text("\n".join(lines) + "\n")
+    assert read_annotations(files[0], path, format="gene2go")[0] == {"7157": {"GO:0000002"}}
+    genes = vocabulary("TP53")
+    genes.table["entrez_id"] = "7157"
+    assert gene_terms({"7157": {"GO:0000002"}}, genes) == [{"GO:0000002"}]
+
+
+def test_tables_with_propagation_and_a_cycle(tmp_path: Path) -> None:
+    paths = [tmp_path / name for name in ("terms.tsv", "annotation.tsv.gz", "parents.tsv")]
+    paths[0].write_text("go_id\tontology\tname\nGO:1\tBP\troot\nGO:2\tBP\tchild\nGO:3\tMF\tfunction\n")
+    table = "entrez\tsymbol\tensembl\tgo_id\taspect\tevidence\n"
+    table += "1\tAAA\tENSG00000000000\tGO:2\tBP\tIEA\n2\tBBB\t\tGO:3\tMF\tND\n"
+    paths[1].write_bytes(gzip.compress(table.encode()))
+    paths[2].write_text("child\tparent\nGO:2\tGO:1\nGO:1\tGO:2\nGO:1\tall\n")
+    found = read_annotations(*paths[:2], format="tables")[0]
+    assert found == {"ENSG00000000000": {"GO:2"}, "BBB": {"GO:3"}}
+    assert gene_terms(found, vocabulary("OTHER", "BBB")) == [{"GO:2"}, {"GO:3"}], "by Ensembl id, then by symbol"
+    above = read_annotations(*paths[:2], format="tables", propagate=True, parents=paths[2])[0]
+    assert above["ENSG00000000000"] == {"GO:1", "GO:2"}
+    with pytest.raises(InputDataError, match=r"go\.parents"):
+        read_annotations(*paths[:2], format="tables", propagate=True)
+
+
+def test_a_cycle_in_the_ontology_is_an_error(files) -> None:
+    files[0].write_text(OBO.replace("name: root process\n", "name: root process\nis_a: GO:0000002 ! child process\n"))
+    with pytest.raises(InputDataError, match="cannot be read as gaf"):
+        read_annotations(*files, propagate=True)
+
+
+@pytest.mark.parametrize("which", [0, 1])
+@pytest.mark.parametrize("damage", ["truncated", "empty", "missing"])
+def test_damaged_files(files, tmp_path: Path, which: int, damage: str) -> None:
+    path = tmp_path / "damaged.gz"
+    whole = gzip.compress(files[which].read_bytes() * 20)
+    if damage != "missing":
+        path.write_bytes(whole[: len(whole) // 2] if damage == "truncated" else b"")
+    given = list(files)
+    given[which] = path
+    with pytest.raises(InputDataError, match=r"damaged\.gz"):
+        read_annotations(*given)

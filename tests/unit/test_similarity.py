@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 from scipy import sparse
 
 from sclong.errors import InputDataError
+from sclong.knowledge import similarity
 from sclong.knowledge.similarity import GoGraph, jaccard_graph, jaccard_graph_naive
 
 
@@ -16,21 +17,27 @@ def incidence_of(terms: list[set[int]], n_terms: int) -> sparse.csr_matrix:
     return sparse.csr_matrix((data, ([r[0] for r in rows], [r[1] for r in rows])), shape=(len(terms), n_terms))
 
 
-def edges_of(terms: list[set[int]], n_terms: int, threshold: float, neighbours: int, block: int) -> dict:
-    indptr, indices, weights = jaccard_graph(incidence_of(terms, n_terms), threshold, neighbours, block)
+def edges_of(
+    terms: list[set[int]], n_terms: int, threshold: float, neighbours: int, block: int, rule: str = "sclong"
+) -> dict:
+    indptr, indices, weights = jaccard_graph(incidence_of(terms, n_terms), threshold, neighbours, rule, block)
     return {(t, int(indices[k])): float(weights[k]) for t in range(len(terms)) for k in range(indptr[t], indptr[t + 1])}
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=200, deadline=None)
 @given(
     st.lists(st.sets(st.integers(0, 11), max_size=6), min_size=1, max_size=25),
     st.sampled_from([0.0, 0.1, 0.3, 0.5]),
     st.integers(1, 6),
     st.sampled_from([1, 4, 100]),
+    st.sampled_from(["sclong", "authors"]),
+    st.sampled_from([0, 3, 200]),
 )
-def test_equal_to_brute_force_edge_for_edge(terms, threshold, neighbours, block) -> None:
-    found = edges_of(terms, 12, threshold, neighbours, block)
-    expected = jaccard_graph_naive(terms, threshold, neighbours)
+def test_equal_to_brute_force_edge_for_edge(terms, threshold, neighbours, block, rule, frequent) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(similarity, "FREQUENT", frequent)
+        found = edges_of(terms, 12, threshold, neighbours, block, rule)
+    expected = jaccard_graph_naive(terms, threshold, neighbours, rule)
     assert found.keys() == expected.keys()
     assert all(found[e] == pytest.approx(expected[e], rel=1e-6) for e in expected)
 
@@ -41,6 +48,30 @@ def test_self_loops_survive_many_twins_and_bare_genes_have_none() -> None:
     assert all((g, g) in found for g in range(30))
     assert not any(30 in edge for edge in found)
     assert sum(target == 5 for target, _ in found) == 21
+
+
+def test_the_authors_rule_loses_self_loops_of_many_twins() -> None:
+    found = edges_of([{1, 2}] * 30, 3, 0.1, 20, 7, "authors")
+    assert sum((g, g) in found for g in range(30)) == 21
+    assert all(sum(target == g for target, _ in found) == 21 for g in range(30))
+
+
+@pytest.mark.parametrize(
+    ("what", "change"),
+    [
+        ("position", {"indices": np.array([7])}),
+        ("position", {"indices": np.array([-1])}),
+        ("delimit", {"indptr": np.array([0, 2, 2])}),
+        ("delimit", {"indptr": np.array([0, 1, 0, 1])}),
+        ("positive", {"weights": np.array([np.nan], np.float32)}),
+        ("three rows", {"indices": np.array([0.5])}),
+    ],
+)
+def test_arrays_that_are_no_graph(tmp_path, what, change) -> None:
+    good = {"indptr": np.array([0, 1, 1]), "indices": np.array([0]), "weights": np.array([1.0], np.float32)}
+    GoGraph(**{**good, **change}).write(tmp_path / "g.npz")
+    with pytest.raises(InputDataError, match=what):
+        GoGraph.read(tmp_path / "g.npz")
 
 
 def test_the_threshold_is_strict() -> None:

@@ -2,6 +2,7 @@ rule go_graph:
     input:
         obo=plan.path(plan.config.go.obo),
         annotation=plan.path(plan.config.go.annotation),
+        parents=plan.paths([a for a in [plan.config.go.parents] if a]),
         vocabulary=rules.vocabulary.output[0],
     output:
         plan.result("go", "go_graph.npz"),
@@ -16,7 +17,7 @@ rule go_graph:
         mem_mb=grows(4000),
         runtime=grows(30),
     params:
-        options=plan.config.go.model_dump(exclude={"obo", "annotation"}),
+        options=plan.config.go.model_dump(exclude={"obo", "annotation", "parents"}),
         code=plan.code("sclong.knowledge.go", "sclong.knowledge.similarity"),
     message:
         "Building the Gene Ontology similarity graph"

@@ -7,5 +7,7 @@ with logged(snakemake):
     from sclong.knowledge.similarity import build_go_graph
 
     vocabulary = Vocabulary.read(snakemake.input.vocabulary)
-    graph = build_go_graph(snakemake.input.obo, snakemake.input.annotation, vocabulary, **snakemake.params.options)
+    files = snakemake.input
+    parents = next(iter(files.parents), None)
+    graph = build_go_graph(files.obo, files.annotation, vocabulary, parents=parents, **snakemake.params.options)
     graph.write(snakemake.output[0])
