@@ -145,6 +145,13 @@ class VocabularyConfig(Strict):
         return self
 
 
+EvidenceCode = Literal[
+    "EXP", "IDA", "IPI", "IMP", "IGI", "IEP", "HTP", "HDA", "HMP", "HGI", "HEP", "IBA", "IBD", "IKR", "IRD", "ISS",
+    "ISO", "ISA", "ISM", "IGC", "RCA", "TAS", "NAS", "IC", "ND", "IEA",
+]  # fmt: skip
+"""Evidence codes of the Gene Ontology."""
+
+
 class GoConfig(Strict):
     """The Gene Ontology similarity graph."""
 
@@ -155,8 +162,10 @@ class GoConfig(Strict):
     )
     parents: str | None = Field(default=None, description="format tables: address of the table child, parent")
     aspects: list[Literal["BP", "MF", "CC"]] = ["BP", "MF", "CC"]
-    evidence: list[str] | None = Field(default=None, description="evidence codes that count; null: all")
-    evidence_excluded: list[str] = Field(default=[], description="evidence codes that do not count, such as IEA")
+    evidence: list[EvidenceCode] | None = Field(default=None, description="evidence codes that count; null: all")
+    evidence_excluded: list[EvidenceCode] = Field(
+        default=[], description="evidence codes that do not count, such as IEA"
+    )
     propagate: bool = Field(default=False, description="count annotations of descendants too")
     threshold: float = Field(default=0.1, ge=0, lt=1, description="edges have a Jaccard index above this")
     rule: Literal["sclong", "authors"] = Field(

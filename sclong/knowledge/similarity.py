@@ -89,6 +89,9 @@ def _check(graph: GoGraph) -> None:
         When they are not.
     """
     indptr, indices, weights = graph.indptr, graph.indices, graph.weights
+    n_genes = graph.metadata.get("n_genes", len(indptr) - 2) if isinstance(graph.metadata, dict) else None
+    if n_genes is None or n_genes + 2 != len(indptr):
+        raise ValueError(f"{len(indptr) - 1} positions, and the metadata speak of {n_genes} genes and PAD")
     if not (indptr.ndim == indices.ndim == weights.ndim == 1 and indptr.dtype.kind == indices.dtype.kind == "i"):
         raise ValueError("indptr, indices and weights are not three rows of numbers")
     if not (
@@ -123,7 +126,9 @@ def jaccard_graph(
         Targets per block; bounds the memory to a few times block x genes numbers.
     """
     genes, n_terms = incidence.shape
-    terms = sparse.csr_matrix(incidence, dtype=np.float32)
+    terms = sparse.csr_matrix(incidence, dtype=np.float32, copy=True)
+    terms.sum_duplicates()
+    terms.eliminate_zeros()
     terms.data[:] = 1.0
     sizes = np.diff(terms.indptr).astype(np.float32)
     annotated = np.flatnonzero(sizes)
@@ -220,7 +225,7 @@ def build_go_graph(
     InputDataError
         When no gene of the vocabulary is annotated.
     """
-    from sclong.knowledge.go import gene_terms, read_annotations
+    from sclong.knowledge.go import gene_terms, names_of, read_annotations
 
     annotations, releases = read_annotations(obo, annotation, **reading)
     terms = gene_terms(annotations, vocabulary)
@@ -240,5 +245,7 @@ def build_go_graph(
         "rule": rule, "threshold": threshold, "neighbours": neighbours,
         "vocabulary_hash": vocabulary.hash, "n_genes": len(vocabulary), "annotated_genes": annotated,
         "isolated_genes": len(vocabulary) - annotated, "terms": len(columns), "edges": len(indices),
+        "self_loops": int((np.repeat(np.arange(len(terms)), np.diff(indptr)) == indices).sum()),
+        "names_outside_vocabulary": len(annotations.keys() - names_of(vocabulary)),
     }  # fmt: skip
     return GoGraph(np.append(indptr, indptr[-1]), indices, weights, metadata)
