@@ -11,6 +11,7 @@ import torch
 from performer_pytorch.performer_pytorch import gaussian_orthogonal_random_matrix
 from torch import nn
 
+from sclong.nn import favor_triton
 from sclong.nn.favor_blocks import blocked_attention
 from sclong.nn.favor_features import EPS, Stabilizer, key_features, n_random_features, oracle_attention, query_features
 
@@ -36,7 +37,8 @@ def favor_attention(
     stabilizer
         See :func:`sclong.nn.favor_features.key_features`.
     kernels
-        "fast": the fused kernel on CUDA where Triton is, else blocks. "blocks": blocks of positions, any device.
+        "fast": the fused kernel on CUDA where Triton is (heads of width 16, 32 or 64), else blocks. "blocks": blocks of
+        positions, any device.
         "oracle": performer-pytorch's operations, which hold all random features in memory.
 
     Returns
@@ -46,14 +48,8 @@ def favor_attention(
     if kernels == "oracle":
         q_BHND, k_BHND, v_BHND = qkv_BN3HD.permute(2, 0, 3, 1, 4)
         return oracle_attention(q_BHND, k_BHND, v_BHND, projection_MD, stabilizer).transpose(1, 2)
-    if kernels == "fast" and qkv_BN3HD.is_cuda:
-        from sclong.nn import favor_triton
-
-        if favor_triton.available():
-            q_BHND, k_BHND, v_BHND = qkv_BN3HD.permute(2, 0, 3, 1, 4)
-            return favor_triton.favor_attention_triton(q_BHND, k_BHND, v_BHND, projection_MD, stabilizer).transpose(
-                1, 2
-            )
+    if kernels == "fast" and favor_triton.available(qkv_BN3HD):
+        return favor_triton.merged_attention_triton(qkv_BN3HD, projection_MD, stabilizer)
     return blocked_attention(qkv_BN3HD, projection_MD, stabilizer)
 
 

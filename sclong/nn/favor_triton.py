@@ -1,37 +1,40 @@
-"""FAVOR+ attention for CUDA, in five Triton kernels that keep random features on the chip.
+"""FAVOR+ attention on CUDA: Triton kernels that keep random features on the chip.
 
-The function is that of :mod:`sclong.nn.favor_features`, forward and gradients, with features recomputed in backward.
+The function is that of :mod:`sclong.nn.favor_features`, with its gradients; the backward pass makes features anew.
 
-1. `_context_kernel` over keys: each program sums e_k [v | 1] over CHUNK positions and notes the largest exponents;
-2. `_combine_kernel`: adds the chunks (no atomics: results are the same in every run), the stabilizer and the floor;
-3. `_query_kernel`: attended values, and each query's largest exponent and denominator;
-4. `_query_gradient_kernel`: dq, and the gradient of each denominator; then 1 over queries and 2: the context's gradient;
-5. `_key_gradient_kernel`: dk and dv.
+Forward: `context` over keys (each program sums e_k [v | 1] over a chunk of positions and notes the largest exponents),
+`combine` (adds the chunks, then the stabilizer and the floor), `query` (attended values, and each query's largest
+exponent and denominator). Backward: `gradient` over queries (dq, and the gradient of each denominator), `context` and
+`combine` over queries (the gradient of the context), `gradient` over keys (dk and dv).
 
-How a feature ``exp(s - h - stabilizer) + eps`` is made. Directions carry c = D**-0.25 and log2 e, so exponents s and half
-squared norms h are in base 2. Completing the square, s - h <= |direction|**2 / 2 (natural): about 60 at the very most for
-D = 64, so exp2(s - h) needs no stabilizer in float32. Kernels 1 and 3 sum exp2(s - h) while they look for the maximum,
-and multiply the sums by exp2(-maximum) at the end: one pass, no rescaling. The factor M**-0.5 cancels. The floor eps is a
-term of rank one: column sums of the context, sums of the values. M is padded with copies of the first direction, which
-change no maximum, and rows of zeros in the context; positions are padded with copies of the last one, of weight zero.
+How a feature ``exp(s - h - stabilizer) + eps`` is made. Directions carry c = D**-0.25 and log2 e, so exponents s and
+half squared norms h are in base 2. Completing the square, s - h (natural) is at most |direction|**2 / 2, about 60 at
+the very most for D = 64, so that exp2(s - h) fits float32 without a stabilizer: sums are made while the maximum is
+looked for, and multiplied by exp2(-maximum) at the end. The factor M**-0.5 cancels. The floor eps is a term of rank
+one: column sums of the context, sums of the values. M is padded with copies of the first direction, which change no
+maximum, and with rows of zeros in the context; positions with copies of the last one, of weight zero.
 
-Through the maxima ("per_cell", "global") the gradient goes to the first largest exponent; if several are exactly equal,
-the oracle shares it evenly.
+Through the maxima ("per_cell", "global") the gradient goes to the first largest exponent; the oracle shares it evenly
+among exponents that are exactly equal.
 
-Memory traffic, in tensors of B N H D elements. Forward: k, v, q are read once and out is written; and 8 bytes a query, and
-4 M (D + 2) bytes written and read per CHUNK positions of a head. Backward: q, dout (twice), out, k, v are read, dq, dk, dv
-written: 10. Matrix products of 2 M D operations a position and head: 4 forward, 9 backward, with 2 and 3 exponentials a
-feature. For D = 64 in bfloat16 that is more arithmetic than traffic, so tensor cores and the exponential unit set the
-limit. Sums and exponentials are float32; operands of matrix products have the dtype of the input.
+Memory traffic, in tensors of B H N D elements. Forward: k, v and q are read, out is written; and 8 bytes per query, and
+4 M (D + 2) bytes per CHUNK positions of a head, written and read. Backward: 7 are read (q and dout twice, out, k, v), 3
+written. Matrix products of 2 M D operations per position and head: 4 forward, 9 backward; exponentials per feature: 2
+and 3. At D = 64 in bfloat16 forward is 266 operations per byte, about where tensor cores and memory of recent GPUs
+balance, and there is one exponential per 128 operations: the exponential unit, tensor cores and memory are close
+limits. Sums, exponents and exponentials are float32; operands of matrix products have the dtype of the input. There are
+no atomics: results repeat bit by bit, and as CHUNK depends neither on the batch nor on the device, a cell's numbers do
+not depend on its companions (but for "global").
 
-CHUNK depends neither on the batch nor on the device, so a cell's numbers do not depend on its companions ("global" apart).
-
-Shapes: B cells, H heads, N positions, D width of a head, M random features, S chunks; a suffix 3 is q, k and v.
+Shapes: B cells, H heads, N positions, D width of a head, M random features, P padded features, S chunks; a 3 stands for
+queries, keys and values.
 """
 
 from __future__ import annotations
 
+import importlib.util
 from functools import cache
+from types import ModuleType
 from typing import Any, NamedTuple
 
 import torch
@@ -40,18 +43,14 @@ from torch.autograd.function import once_differentiable
 from sclong.errors import ConfigError
 from sclong.nn.favor_features import EPS, Stabilizer
 
-try:
-    import triton
-    import triton.language as tl
-except ImportError:  # there is none for this platform
-    triton = None
-
 WIDTHS = (16, 32, 64)
+CHUNK = 1024
+"""Positions per program that sums a context; a multiple of every tile."""
 LOG2E = 1.4426950408889634
 
 
-class Tiles(NamedTuple):
-    """How a kernel is cut: positions and features of a tile, warps of a program, stages of the pipeline."""
+class Tile(NamedTuple):
+    """How a kernel is cut: positions and features of a tile, warps of a program, stages of its pipeline."""
 
     positions: int
     features: int
@@ -60,321 +59,293 @@ class Tiles(NamedTuple):
 
 
 TILES = {
-    torch.bfloat16: {"context": Tiles(64, 256, 8, 2), "query": Tiles(128, 64, 8, 2), "gradient": Tiles(128, 64, 8, 2)},
-    torch.float32: {"context": Tiles(32, 32, 4, 2), "query": Tiles(64, 32, 4, 2), "gradient": Tiles(32, 32, 4, 2)},
+    torch.bfloat16: {"context": Tile(64, 256, 8, 2), "query": Tile(128, 64, 8, 3), "gradient": Tile(64, 64, 4, 2)},
+    torch.float32: {"context": Tile(32, 32, 4, 2), "query": Tile(64, 32, 8, 2), "gradient": Tile(32, 32, 4, 2)},
 }
-CHUNK = 1024
-
-
-def _jit(kernel: Any) -> Any:
-    """Compile for Triton where it is, so that this module can be imported where it is not."""
-    return triton.jit(kernel) if triton else kernel
-
-
-@_jit
-def _dot(a, b, acc, PRECISION: tl.constexpr):
-    if PRECISION == "interpreted":  # Triton's interpreter holds bfloat16 as integers
-        return tl.dot(a.to(tl.float32), b.to(tl.float32), acc, input_precision="ieee")
-    return tl.dot(a, b, acc, input_precision=PRECISION)
-
-
-@_jit
-def _head(ptr, bh, H, stride_b, stride_h):
-    """Return where cell and head number `bh` begins."""
-    return ptr + (bh // H).to(tl.int64) * stride_b + (bh % H).to(tl.int64) * stride_h
-
-
-@_jit
-def _rows(ptr, rows, stride, D: tl.constexpr):
-    return tl.load(ptr + rows[:, None] * stride + tl.arange(0, D)[None, :])
-
-
-@_jit
-def _half_norm(x, D: tl.constexpr):
-    x = x.to(tl.float32)
-    return tl.sum(x * x, 1) * (0.5 * 1.4426950408889634 / D**0.5)
-
-
-@_jit
-def _context_step(acc, z, top, directions, x, y, weight, shift, KEYS: tl.constexpr, PRECISION: tl.constexpr):
-    s = _dot(directions, tl.trans(x), None, PRECISION)
-    e = tl.exp2(s - shift[None, :])
-    if KEYS:
-        top = tl.maximum(top, tl.max(s, 1))
-    z += tl.sum(e * weight[None, :], 1)
-    return _dot(e.to(y.dtype), y, acc, PRECISION), z, top
-
-
-@_jit
-def _context_kernel(
-    x_ptr, x_b, x_n, x_h, y_ptr, y_b, y_n, y_h, directions_ptr, top_ptr, den_ptr, dden_ptr,
-    context_ptr, z_ptr, max_ptr, sum_ptr, weight_ptr, H, N, S,
-    KEYS: tl.constexpr, D: tl.constexpr, MAIN: tl.constexpr, TAIL: tl.constexpr, TM: tl.constexpr, TN: tl.constexpr,
-    CHUNK: tl.constexpr, PRECISION: tl.constexpr,
-):  # fmt: skip
-    """Sum feature^T [y | weight] over a chunk. Keys: y = v, weight 1. Queries: y = dout / den, weight d den."""
-    chunk, bh, tile = tl.program_id(0), tl.program_id(1), tl.program_id(2)
-    x_ptr = _head(x_ptr, bh, H, x_b, x_h)
-    y_ptr = _head(y_ptr, bh, H, y_b, y_h)
-    d = tl.arange(0, D)
-    m = tile * TM + tl.arange(0, TM)
-    directions = _rows(directions_ptr, m, D, D)
-    acc = tl.zeros([TM, D], tl.float32)
-    z = tl.zeros([TM], tl.float32)
-    top = tl.full([TM], float("-inf"), tl.float32)
-    if TAIL:
-        tail_m = MAIN + tl.arange(0, TAIL)
-        tail_directions = _rows(directions_ptr, tail_m, D, D)
-        tail_acc = tl.zeros([TAIL, D], tl.float32)
-        tail_z = tl.zeros([TAIL], tl.float32)
-        tail_top = tl.full([TAIL], float("-inf"), tl.float32)
-    y_sum = tl.zeros([TN, D], tl.float32)
-    weight_sum = tl.zeros([TN], tl.float32)
-    for start in range(chunk * CHUNK, tl.minimum((chunk + 1) * CHUNK, N), TN):
-        n = start + tl.arange(0, TN)
-        rows = tl.minimum(n, N - 1)
-        x = _rows(x_ptr, rows, x_n, D)
-        y = tl.load(y_ptr + rows[:, None] * y_n + d[None, :], (n < N)[:, None], other=0.0)
-        shift = _half_norm(x, D)
-        if KEYS:
-            weight = (n < N).to(tl.float32)
-        else:
-            at = bh.to(tl.int64) * N + rows
-            shift += tl.load(top_ptr + at)
-            weight = tl.load(dden_ptr + at, n < N, other=0.0)
-            y = (y.to(tl.float32) / tl.load(den_ptr + at)[:, None]).to(x.dtype)
-        y_sum += y.to(tl.float32)
-        weight_sum += weight
-        acc, z, top = _context_step(acc, z, top, directions, x, y, weight, shift, KEYS, PRECISION)
-        if TAIL:
-            tail_acc, tail_z, tail_top = _context_step(
-                tail_acc, tail_z, tail_top, tail_directions, x, y, weight, shift, KEYS, PRECISION
-            )
-    slot = bh.to(tl.int64) * S + chunk
-    at = slot * (MAIN + TAIL) + m
-    tl.store(context_ptr + at[:, None] * D + d[None, :], acc)
-    tl.store(z_ptr + at, z)
-    if KEYS:
-        tl.store(max_ptr + at, top)
-    if TAIL:
-        at = slot * (MAIN + TAIL) + tail_m
-        tl.store(context_ptr + at[:, None] * D + d[None, :], tail_acc)
-        tl.store(z_ptr + at, tail_z)
-        if KEYS:
-            tl.store(max_ptr + at, tail_top)
-    if tile == 0:
-        tl.store(sum_ptr + slot * D + d, tl.sum(y_sum, 0))
-        tl.store(weight_ptr + slot, tl.sum(weight_sum, 0))
-
-
-@_jit
-def _combine_kernel(
-    parts_ptr, z_parts_ptr, sum_ptr, weight_ptr, stabilizer_ptr, context_ptr, z_ptr, floor_ptr, z_floor_ptr, S, M,
-    EPS: tl.constexpr, SCALE: tl.constexpr, D: tl.constexpr, PADDED: tl.constexpr, TM: tl.constexpr,
-):  # fmt: skip
-    """Add chunks and the other side's floor: context, z; and eps times their column sums, this side's floor."""
-    bh = tl.program_id(0).to(tl.int64)
-    d = tl.program_id(1) * 16 + tl.arange(0, 16)
-    m = tl.arange(0, TM)
-    acc = tl.zeros([TM, 16], tl.float32)
-    z = tl.zeros([TM], tl.float32)
-    y_sum = tl.zeros([16], tl.float32)
-    weight_sum = 0.0
-    for s in tl.range(0, S, loop_unroll_factor=4):
-        at = (bh * S + s) * PADDED + m
-        acc += tl.load(parts_ptr + at[:, None] * D + d[None, :], (m < M)[:, None], other=0.0)
-        z += tl.load(z_parts_ptr + at, m < M, other=0.0)
-        y_sum += tl.load(sum_ptr + (bh * S + s) * D + d)
-        weight_sum += tl.load(weight_ptr + bh * S + s)
-    if SCALE:
-        scale = tl.exp2(-tl.maximum(tl.load(stabilizer_ptr + bh), -100.0))
-        acc *= scale
-        z *= scale
-    acc = tl.where((m < M)[:, None], acc + EPS * y_sum[None, :], 0.0)
-    z = tl.where(m < M, z + EPS * weight_sum, 0.0)
-    at = bh * PADDED + m
-    tl.store(context_ptr + at[:, None] * D + d[None, :], acc.to(context_ptr.dtype.element_ty), (m < PADDED)[:, None])
-    tl.store(floor_ptr + bh * D + d, EPS * tl.sum(acc, 0))
-    if tl.program_id(1) == 0:
-        tl.store(z_ptr + at, z, m < PADDED)
-        tl.store(z_floor_ptr + bh, EPS * tl.sum(z, 0))
-
-
-@_jit
-def _query_step(
-    acc, den, top, q, half_norm, directions_ptr, context_ptr, z_ptr, m, D: tl.constexpr, PRECISION: tl.constexpr
-):
-    s = _dot(q, tl.trans(_rows(directions_ptr, m, D, D)), None, PRECISION)
-    e = tl.exp2(s - half_norm[:, None])
-    top = tl.maximum(top, tl.max(s, 1))
-    den += tl.sum(e * tl.load(z_ptr + m)[None, :], 1)
-    return _dot(e.to(q.dtype), _rows(context_ptr, m, D, D), acc, PRECISION), den, top
-
-
-@_jit
-def _query_kernel(
-    q_ptr, q_b, q_n, q_h, directions_ptr, context_ptr, z_ptr, floor_ptr, z_floor_ptr, out_ptr, top_ptr, den_ptr, H, N,
-    D: tl.constexpr, MAIN: tl.constexpr, TAIL: tl.constexpr, TM: tl.constexpr, TN: tl.constexpr,
-    PRECISION: tl.constexpr,
-):  # fmt: skip
-    """Write attended values of a tile of queries, their largest exponents and their denominators."""
-    n, bh = tl.program_id(0) * TN + tl.arange(0, TN), tl.program_id(1).to(tl.int64)
-    d = tl.arange(0, D)
-    q = _rows(_head(q_ptr, bh, H, q_b, q_h), tl.minimum(n, N - 1), q_n, D)
-    half_norm = _half_norm(q, D)
-    context_ptr += bh * (MAIN + TAIL) * D
-    z_ptr += bh * (MAIN + TAIL)
-    acc = tl.zeros([TN, D], tl.float32)
-    den = tl.zeros([TN], tl.float32)
-    top = tl.full([TN], float("-inf"), tl.float32)
-    for start in range(0, MAIN, TM):
-        m = start + tl.arange(0, TM)
-        acc, den, top = _query_step(acc, den, top, q, half_norm, directions_ptr, context_ptr, z_ptr, m, D, PRECISION)
-    if TAIL:
-        m = MAIN + tl.arange(0, TAIL)
-        acc, den, top = _query_step(acc, den, top, q, half_norm, directions_ptr, context_ptr, z_ptr, m, D, PRECISION)
-    scale = tl.exp2(-tl.maximum(top, -100.0))
-    den = den * scale + tl.load(z_floor_ptr + bh)
-    out = (acc * scale[:, None] + tl.load(floor_ptr + bh * D + d)[None, :]) / den[:, None]
-    out_ptr = _head(out_ptr, bh, H, N * H * D, D)
-    tl.store(out_ptr + n[:, None] * (H * D) + d[None, :], out.to(q.dtype), (n < N)[:, None])
-    tl.store(top_ptr + bh * N + n, top, n < N)
-    tl.store(den_ptr + bh * N + n, den, n < N)
-
-
-@_jit
-def _gradient_step(
-    dx, dy, total, top, at_top, x, y, weight, shift, directions_ptr, context_ptr, z_ptr, m,
-    KEYS: tl.constexpr, ARGMAX: tl.constexpr, D: tl.constexpr, PRECISION: tl.constexpr,
-):  # fmt: skip
-    directions = _rows(directions_ptr, m, D, D)
-    context = _rows(context_ptr, m, D, D)
-    s = _dot(x, tl.trans(directions), None, PRECISION)
-    e = tl.exp2(s - shift[:, None])
-    ds = e * (_dot(y, tl.trans(context), None, PRECISION) + weight[:, None] * tl.load(z_ptr + m)[None, :])
-    if ARGMAX:
-        tile_top, index = tl.max(s, 1, return_indices=True)
-        at_top = tl.where(tile_top > top, tl.min(m, 0) + index, at_top)
-        top = tl.maximum(top, tile_top)
-    if KEYS:
-        dy = _dot(e.to(x.dtype), context, dy, PRECISION)
-    total += tl.sum(ds, 1)
-    return _dot(ds.to(x.dtype), directions, dx, PRECISION), dy, total, top, at_top
-
-
-@_jit
-def _gradient_kernel(
-    x_ptr, x_b, x_n, x_h, y_ptr, y_b, y_n, y_h, directions_ptr, context_ptr, z_ptr, floor_ptr, top_ptr, den_ptr,
-    dden_ptr, out_ptr, dx_ptr, dx_b, dx_n, dx_h, dy_ptr, dy_b, dy_n, dy_h, total_ptr, H, N,
-    KEYS: tl.constexpr, THROUGH: tl.constexpr, D: tl.constexpr, MAIN: tl.constexpr, TAIL: tl.constexpr,
-    TM: tl.constexpr, TN: tl.constexpr, PRECISION: tl.constexpr,
-):  # fmt: skip
-    """Keys (y = v): dk and dv, the stabilizer held. Queries (y = dout): dq, and the gradient of the denominators."""
-    n, bh = tl.program_id(0) * TN + tl.arange(0, TN), tl.program_id(1).to(tl.int64)
-    rows = tl.minimum(n, N - 1)
-    valid = n < N
-    d = tl.arange(0, D)
-    x = _rows(_head(x_ptr, bh, H, x_b, x_h), rows, x_n, D)
-    y = _rows(_head(y_ptr, bh, H, y_b, y_h), rows, y_n, D)
-    if KEYS:
-        shift = _half_norm(x, D) + tl.load(top_ptr + bh)
-        weight = tl.full([TN], 1.0, tl.float32)
-    else:
-        shift = _half_norm(x, D) + tl.load(top_ptr + bh * N + rows)
-        den = tl.load(den_ptr + bh * N + rows)
-        wide_y = y.to(tl.float32) / den[:, None]
-        out = _rows(_head(out_ptr, bh, H, N * H * D, D), rows, H * D, D)
-        weight = -tl.sum(wide_y * out.to(tl.float32), 1)
-        tl.store(dden_ptr + bh * N + n, weight, valid)
-        y = wide_y.to(x.dtype)
-    context_ptr += bh * (MAIN + TAIL) * D
-    z_ptr += bh * (MAIN + TAIL)
-    dx = tl.zeros([TN, D], tl.float32)
-    dy = tl.zeros([TN, D], tl.float32)
-    total = tl.zeros([TN], tl.float32)
-    top = tl.full([TN], float("-inf"), tl.float32)
-    at_top = tl.zeros([TN], tl.int32)
-    for start in range(0, MAIN, TM):
-        dx, dy, total, top, at_top = _gradient_step(
-            dx, dy, total, top, at_top, x, y, weight, shift, directions_ptr, context_ptr, z_ptr,
-            start + tl.arange(0, TM), KEYS, THROUGH and not KEYS, D, PRECISION,
-        )  # fmt: skip
-    if TAIL:
-        dx, dy, total, top, at_top = _gradient_step(
-            dx, dy, total, top, at_top, x, y, weight, shift, directions_ptr, context_ptr, z_ptr,
-            MAIN + tl.arange(0, TAIL), KEYS, THROUGH and not KEYS, D, PRECISION,
-        )  # fmt: skip
-    if THROUGH and not KEYS:
-        dx -= total[:, None] * _rows(directions_ptr, at_top, D, D).to(tl.float32)
-    dx = dx * 0.6931471805599453 - total[:, None] * x.to(tl.float32) * (1.0 / D**0.5)
-    dx_ptr = _head(dx_ptr, bh, H, dx_b, dx_h)
-    tl.store(dx_ptr + n[:, None] * dx_n + d[None, :], dx.to(x.dtype), valid[:, None])
-    if KEYS:
-        dy += tl.load(floor_ptr + bh * D + d)[None, :]
-        dy_ptr = _head(dy_ptr, bh, H, dy_b, dy_h)
-        tl.store(dy_ptr + n[:, None] * dy_n + d[None, :], dy.to(x.dtype), valid[:, None])
-        if THROUGH:
-            at = bh * tl.num_programs(0) + tl.program_id(0)
-            tl.store(total_ptr + at, tl.sum(tl.where(valid, total, 0.0), 0))
 
 
 @cache
-def _usable_here() -> bool:
-    if triton is None:
-        return False
-    if interpreted():
-        return True
-    return torch.cuda.is_available() and torch.cuda.get_device_capability() >= (8, 0)
+def _kernels() -> ModuleType | None:
+    """Return the kernels where they can run: Triton, and its interpreter or a GPU of compute capability 8 or more."""
+    if importlib.util.find_spec("triton") is None:
+        return None
+    from sclong.nn import favor_kernels
+
+    if _is_interpreted(favor_kernels):
+        return favor_kernels
+    return favor_kernels if torch.cuda.is_available() and torch.cuda.get_device_capability() >= (8, 0) else None
 
 
-def interpreted() -> bool:
-    """Return whether Triton's interpreter runs the kernels (TRITON_INTERPRET=1 when this module was imported)."""
-    return triton is not None and not isinstance(_dot, triton.runtime.JITFunction)
+def _is_interpreted(kernels: ModuleType) -> bool:
+    """Return whether TRITON_INTERPRET=1 was set when the kernels were imported: they run on the CPU."""
+    return not isinstance(kernels.query_kernel, kernels.triton.runtime.JITFunction)
 
 
 def available(x: torch.Tensor | None = None) -> bool:
-    """Return whether the kernels can run here: Triton, and a GPU of compute capability 8 or more or the interpreter.
+    """Return whether the kernels can run here; with a tensor (..., D), whether they take its device, dtype, width."""
+    kernels = _kernels()
+    if kernels is None or x is None:
+        return kernels is not None
+    return (x.is_cuda or _is_interpreted(kernels)) and x.dtype in TILES and x.shape[-1] in WIDTHS
 
-    With a tensor (..., D): and whether they handle its device, dtype and width of heads.
+
+def favor_attention_triton(
+    q_BHND: torch.Tensor,
+    k_BHND: torch.Tensor,
+    v_BHND: torch.Tensor,
+    projection_MD: torch.Tensor,
+    stabilizer: Stabilizer,
+) -> torch.Tensor:
+    """Attend.
+
+    Parameters
+    ----------
+    q_BHND, k_BHND, v_BHND : (B, H, N, D) float32 or bfloat16
+        Queries, keys and values; views with any strides over B, H and N are read in place.
+    projection_MD : (M, D)
+        Random directions; no gradient flows to them.
+    stabilizer
+        See :func:`sclong.nn.favor_features.key_features`.
+
+    Returns
+    -------
+    (B, H, N, D)
+        A view of memory in the order (B, N, H, D).
+
+    Raises
+    ------
+    ConfigError
+        The kernels cannot run here, or do not take these tensors.
     """
-    if not _usable_here():
-        return False
-    return x is None or ((x.is_cuda or interpreted()) and x.dtype in TILES and x.shape[-1] in WIDTHS)
+    return _Separate.apply(q_BHND, k_BHND, v_BHND, projection_MD, stabilizer).transpose(1, 2)
 
 
-class _Call:
-    """The kernels with what one call's tensors fix: tiles, padding, precision."""
+def merged_attention_triton(
+    qkv_BN3HD: torch.Tensor, projection_MD: torch.Tensor, stabilizer: Stabilizer
+) -> torch.Tensor:
+    """Attend with merged queries, keys and values (B, N, 3, H, D); return (B, N, H, D).
 
-    def __init__(self, q_BHND: torch.Tensor, projection_MD: torch.Tensor) -> None:
-        self.B, self.H, self.N, self.D = q_BHND.shape
-        self.M = len(projection_MD)
-        self.S = triton.cdiv(self.N, CHUNK)
-        self.tiles = TILES[q_BHND.dtype]
-        if q_BHND.dtype == torch.float32:  # plain multiplications and additions: small tiles, no tail
-            self.main, self.tail = 32 * triton.cdiv(self.M, 32), 0
-            precision = "tf32" if torch.backends.cuda.matmul.allow_tf32 else "ieee"
-        else:
-            self.main = max(16, 2 ** (self.M.bit_length() - 1))
-            self.tail = 0 if self.M <= self.main else max(16, triton.next_power_of_2(self.M - self.main))
-            precision = "ieee"
-        self.common = {"D": self.D, "MAIN": self.main, "TAIL": self.tail}
-        self.common["PRECISION"] = "interpreted" if interpreted() else precision
+    As :func:`favor_attention_triton`, but the gradient is written merged as well, so that autograd copies nothing.
+    """
+    return _Merged.apply(qkv_BN3HD, projection_MD, stabilizer)
 
-    @property
-    def padded(self) -> int:
-        """M and its padding."""
-        return self.main + self.tail
 
-    def cut(self, name: str) -> dict[str, Any]:
-        """Return constants and launch options of a kernel."""
-        tile = self.tiles[name]
+class _Separate(torch.autograd.Function):
+    """Attention over queries, keys and values."""
+
+    @staticmethod
+    def forward(ctx: Any, *args: Any) -> torch.Tensor:
+        q_BHND, k_BHND, v_BHND, projection_MD, stabilizer = args
+        return _forward(ctx, (q_BHND, k_BHND, v_BHND), projection_MD, stabilizer)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, dout_BNHD: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
+        B, N, H, D = dout_BNHD.shape
+        dqkv_3BHND = dout_BNHD.new_empty(3, B, N, H, D).transpose(2, 3).unbind()
+        _backward(ctx, dout_BNHD, dqkv_3BHND)
+        return *dqkv_3BHND, None, None
+
+
+class _Merged(torch.autograd.Function):
+    """Attention over merged queries, keys and values."""
+
+    @staticmethod
+    def forward(ctx: Any, *args: Any) -> torch.Tensor:
+        qkv_BN3HD, projection_MD, stabilizer = args
+        return _forward(ctx, qkv_BN3HD.permute(2, 0, 3, 1, 4).unbind(), projection_MD, stabilizer)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, dout_BNHD: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
+        B, N, H, D = dout_BNHD.shape
+        dqkv_BN3HD = dout_BNHD.new_empty(B, N, 3, H, D)
+        _backward(ctx, dout_BNHD, dqkv_BN3HD.permute(2, 0, 3, 1, 4).unbind())
+        return dqkv_BN3HD, None, None
+
+
+def _float32_precision() -> str:
+    """Return "tf32" where torch may use it for matrix products on CUDA, else "ieee"."""
+    matmul = torch.backends.cuda.matmul
+    if hasattr(matmul, "fp32_precision"):  # torch 2.9 or newer, which refuses to mix this with the older name
+        return "tf32" if matmul.fp32_precision == "tf32" else "ieee"
+    return "tf32" if matmul.allow_tf32 else "ieee"
+
+
+def _strided(x_BHND: torch.Tensor) -> tuple[torch.Tensor, int, int, int]:
+    """Return a tensor and its strides over cells, positions and heads, as kernels take them."""
+    return x_BHND, x_BHND.stride(0), x_BHND.stride(2), x_BHND.stride(1)
+
+
+class _Launcher:
+    """The kernels, with what the tensors of a call decide: padding, tiles, precision."""
+
+    def __init__(self, like_BHND: torch.Tensor, n_features: int) -> None:
+        if not available(like_BHND):
+            raise ConfigError(
+                found=f"the fused attention kernel was given {like_BHND.dtype}, heads of width {like_BHND.shape[-1]}, "
+                f"on {like_BHND.device}",
+                expected=f"float32 or bfloat16, widths {WIDTHS}, a CUDA device of capability 8.0 or more, and Triton",
+                action="use the blocked computation (kernels: blocks)",
+            )
+        self.kernels = _kernels()
+        self.B, self.H, self.N, self.D = like_BHND.shape
+        self.M, self.dtype, self.device = n_features, like_BHND.dtype, like_BHND.device
+        cdiv, power_of_2 = self.kernels.triton.cdiv, self.kernels.triton.next_power_of_2
+        self.S = cdiv(self.N, CHUNK)
+        if self.dtype == torch.float32:
+            self.main, self.tail = 32 * cdiv(self.M, 32), 0
+        else:  # one wide tile and a narrow one: 256 + 16 for 266
+            self.main = max(16, power_of_2(self.M + 1) // 2)
+            self.tail = max(16, power_of_2(self.M - self.main)) if self.main < self.M else 0
+        self.P = self.main + self.tail
+        self.precision = "interpreted" if _is_interpreted(self.kernels) else _float32_precision()
+
+    def new(self, *shape: int, dtype: torch.dtype = torch.float32) -> torch.Tensor:
+        """Return uninitialised memory."""
+        return torch.empty(shape, dtype=dtype, device=self.device)
+
+    def directions(self, projection_MD: torch.Tensor) -> torch.Tensor:
+        """Return directions in base 2 with the scale of queries and keys, padded with copies of the first: (P, D)."""
+        padding = projection_MD[:1].expand(self.P - self.M, -1)
+        return (torch.cat([projection_MD, padding]).float() * (LOG2E * self.D**-0.25)).to(self.dtype)
+
+    def launch(self, name: str, *args: Any, **constants: Any) -> None:
+        """Run "context", "query" or "gradient"."""
+        tile = TILES[self.dtype][name]
         features = min(tile.features, self.main)
-        return {**self.common, "TN": tile.positions, "TM": features, "num_warps": tile.warps, "num_stages": tile.stages}
+        if name == "context":
+            grid = (self.S, self.B * self.H, self.main // features)
+            constants |= {"S": self.S, "CHUNK": CHUNK}
+        else:
+            grid = (-(-self.N // tile.positions), self.B * self.H)
+        getattr(self.kernels, f"{name}_kernel")[grid](
+            *args, self.H, self.N, **constants, D=self.D, MAIN=self.main, TAIL=self.tail, TM=features,
+            TN=tile.positions, PRECISION=self.precision, num_warps=tile.warps, num_stages=tile.stages,
+        )  # fmt: skip
 
-    def directions(self, projection_MD: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
-        """Return scaled directions, padded with copies of the first."""
-        copies_MD = projection_MD[:1].expand(self.padded - self.M, -1)
-        return (torch.cat([projection_MD.float(), copies_MD.float()]) * (LOG2E * self.D**-0.25)).to(dtype)
+    def parts(self, x_BHND: torch.Tensor, y_BHND: torch.Tensor, directions_PD: torch.Tensor, *stats: Any) -> _Parts:
+        """Sum features and values over chunks; `stats` of queries: largest exponents, denominators, their gradients."""
+        lead = (self.B, self.H, self.S)
+        parts = _Parts(
+            self.new(*lead, self.P, self.D), self.new(*lead, self.P), self.new(*lead, self.P), self.new(*lead, self.D),
+            self.new(*lead),
+        )  # fmt: skip
+        top, den, dden = stats or (None, None, None)
+        self.launch(
+            "context", *_strided(x_BHND), *_strided(y_BHND), directions_PD, top, den, dden, *parts, KEYS=not stats
+        )
+        return parts
 
-    def context(self, x, y, directions, stats, stabilizer_of):  # noqa: ANN001, ANN201
-        pass
+    def combine(self, parts: _Parts, stabilizer_BH: torch.Tensor | None = None) -> tuple[torch.Tensor, ...]:
+        """Return the context (B, H, P, D) and z (B, H, P) with the floor of the features they sum, and eps times the
+        sums of both over features, (B, H, D) and (B, H).
+        """  # noqa: D205
+        lead = (self.B, self.H)
+        results = (
+            self.new(*lead, self.P, self.D, dtype=self.dtype), self.new(*lead, self.P), self.new(*lead, self.D),
+            self.new(*lead),
+        )  # fmt: skip
+        self.kernels.combine_kernel[(self.B * self.H, self.D // 16)](
+            parts.context, parts.z, parts.values, parts.weights, stabilizer_BH, *results, self.S, self.M,
+            EPS=EPS, SCALE=stabilizer_BH is not None, D=self.D, PADDED=self.P,
+            TM=self.kernels.triton.next_power_of_2(self.P), num_warps=8,
+        )  # fmt: skip
+        return results
+
+
+class _Parts(NamedTuple):
+    """Sums over chunks of positions, and largest exponents, (B, H, S, ...)."""
+
+    context: torch.Tensor
+    z: torch.Tensor
+    top: torch.Tensor
+    values: torch.Tensor
+    weights: torch.Tensor
+
+
+def _forward(
+    ctx: Any, qkv_3BHND: tuple[torch.Tensor, ...], projection_MD: torch.Tensor, stabilizer: Stabilizer
+) -> torch.Tensor:
+    """Return attended values (B, N, H, D)."""
+    q_BHND, k_BHND, v_BHND = (x if x.stride(-1) == 1 else x.contiguous() for x in qkv_3BHND)
+    run = _Launcher(q_BHND, len(projection_MD))
+    with torch.cuda.device_of(q_BHND):
+        directions_PD = run.directions(projection_MD)
+        parts = run.parts(k_BHND, v_BHND, directions_PD)
+        scope = {"per_head": (2, 3), "per_cell": (1, 2, 3), "global": (0, 1, 2, 3)}[stabilizer]
+        stabilizer_BH = parts.top.amax(scope, keepdim=True)[..., 0, 0].expand(run.B, run.H).contiguous()
+        context_BHPD, z_BHP, *floors = run.combine(parts, stabilizer_BH)
+        out_BNHD = run.new(run.B, run.N, run.H, run.D, dtype=run.dtype)
+        top_BHN, den_BHN = run.new(run.B, run.H, run.N), run.new(run.B, run.H, run.N)
+        run.launch("query", *_strided(q_BHND), directions_PD, context_BHPD, z_BHP, *floors, out_BNHD, top_BHN, den_BHN)
+    through = stabilizer != "per_head"
+    ctx.save_for_backward(
+        q_BHND, k_BHND, v_BHND, projection_MD, directions_PD, context_BHPD, z_BHP, out_BNHD, top_BHN, den_BHN,
+        stabilizer_BH, parts.top if through else None,
+    )  # fmt: skip
+    ctx.stabilizer, ctx.through = stabilizer, through
+    return out_BNHD
+
+
+def _backward(ctx: Any, dout_BNHD: torch.Tensor, dqkv_3BHND: tuple[torch.Tensor, ...]) -> None:
+    """Write the gradients of queries, keys and values."""
+    (
+        q_BHND, k_BHND, v_BHND, projection_MD, directions_PD, context_BHPD, z_BHP, out_BNHD, top_BHN, den_BHN,
+        stabilizer_BH, top_BHSP,
+    ) = ctx.saved_tensors  # fmt: skip
+    dq_BHND, dk_BHND, dv_BHND = dqkv_3BHND
+    dout_BHND = (dout_BNHD if dout_BNHD.stride(-1) == 1 else dout_BNHD.contiguous()).transpose(1, 2)
+    run = _Launcher(q_BHND, len(projection_MD))
+    with torch.cuda.device_of(q_BHND):
+        dden_BHN = torch.empty_like(den_BHN)
+        n_tiles = -(-run.N // TILES[run.dtype]["gradient"].positions)
+        total_BHT = run.new(run.B, run.H, n_tiles)
+        run.launch(
+            "gradient", *_strided(q_BHND), *_strided(dout_BHND), directions_PD, context_BHPD, z_BHP, None, top_BHN,
+            den_BHN, dden_BHN, out_BNHD, *_strided(dq_BHND), *_strided(dq_BHND), None,
+            KEYS=False, THROUGH=ctx.through,
+        )  # fmt: skip
+        parts = run.parts(q_BHND, dout_BHND, directions_PD, top_BHN, den_BHN, dden_BHN)
+        dcontext_BHPD, dz_BHP, floor_BHD, _ = run.combine(parts)
+        run.launch(
+            "gradient", *_strided(k_BHND), *_strided(v_BHND), directions_PD, dcontext_BHPD, dz_BHP, floor_BHD,
+            stabilizer_BH, None, None, None, *_strided(dk_BHND), *_strided(dv_BHND), total_BHT,
+            KEYS=True, THROUGH=ctx.through,
+        )  # fmt: skip
+        if ctx.through:
+            _through_the_stabilizer(
+                k_BHND, dk_BHND, projection_MD, directions_PD, top_BHSP, total_BHT.sum(-1), ctx.stabilizer
+            )
+
+
+def _through_the_stabilizer(
+    k_BHND: torch.Tensor,
+    dk_BHND: torch.Tensor,
+    projection_MD: torch.Tensor,
+    directions_PD: torch.Tensor,
+    top_BHSP: torch.Tensor,
+    total_BH: torch.Tensor,
+    stabilizer: Stabilizer,
+) -> None:
+    """Add to the gradient of the keys what flows through the maximum, minus all that flows to exponents.
+
+    The place of the maximum is known up to its chunk of positions, whose exponents are made once more. Nothing here
+    waits for the GPU.
+    """
+    _, H, S, P = top_BHSP.shape
+    N, D = k_BHND.shape[2:]
+    groups_G = len(top_BHSP) if stabilizer == "per_cell" else 1
+    where_G = top_BHSP.reshape(groups_G, -1).argmax(1)
+    feature_G = where_G % P
+    feature_G = feature_G * (feature_G < len(projection_MD))  # padding is copies of the first direction
+    chunk_G = where_G // P % S
+    head_G = where_G // (P * S) % H
+    cell_G = where_G // (P * S * H) if stabilizer == "global" else torch.arange(groups_G, device=k_BHND.device)
+    positions_GC = (chunk_G[:, None] * CHUNK + torch.arange(min(CHUNK, N), device=k_BHND.device)).clamp(max=N - 1)
+    keys_GCD = k_BHND[cell_G[:, None], head_G[:, None], positions_GC].float()
+    exponents_GC = (keys_GCD * directions_PD[feature_G].float()[:, None]).sum(-1)
+    position_G = positions_GC.gather(1, exponents_GC.argmax(1, keepdim=True))[:, 0]
+    lost_G = total_BH.view(groups_G, -1).sum(1)
+    direction_GD = D**-0.25 * projection_MD[feature_G].float()
+    dk_BHND[cell_G, head_G, position_G] -= (lost_G[:, None] * direction_GD).to(dk_BHND.dtype)
