@@ -139,7 +139,7 @@ TURNED = "gene,c1,c2\nALPHA,0,5\nBETA,3,0\nGAMMA,1,2\n"
     ("name", "content", "transpose"),
     [
         ("x.csv", TABLE.encode(), False),
-        ("x.csv.gz", gzip.compress(TURNED.encode()), True),
+        ("x.csv.gz", gzip.compress(TURNED.encode(), mtime=0), True),
         ("x.tsv", TABLE.replace(",", "\t").encode(), False),
         ("x.tsv.bz2", bz2.compress(TURNED.replace(",", "\t").encode()), True),
         ("x.csv", TURNED.removeprefix("gene,").encode(), True),  # as R writes it: no name above the row names
