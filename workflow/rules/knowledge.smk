@@ -14,7 +14,7 @@ rule go_graph:
         CONDA
     threads: 1
     resources:
-        mem_mb=grows(4000),
+        mem_mb=grows(2000),
         runtime=grows(30),
     params:
         options=plan.config.go.model_dump(exclude={"obo", "annotation", "parents"}),
