@@ -82,11 +82,17 @@ def _is_interpreted(kernels: ModuleType) -> bool:
 
 
 def available(x: torch.Tensor | None = None) -> bool:
-    """Return whether the kernels can run here; with a tensor (..., D), whether they take its device, dtype, width."""
+    """Return whether the kernels can run here; with a tensor (..., D), whether it is one on a GPU that they take."""
+    if x is None:
+        return _kernels() is not None
+    return x.is_cuda and _takes(x)
+
+
+def _takes(x: torch.Tensor) -> bool:
     kernels = _kernels()
-    if kernels is None or x is None:
-        return kernels is not None
-    return (x.is_cuda or _is_interpreted(kernels)) and x.dtype in TILES and x.shape[-1] in WIDTHS
+    if kernels is None or not (x.is_cuda or _is_interpreted(kernels)):
+        return False
+    return x.dtype in TILES and x.shape[-1] in WIDTHS
 
 
 def favor_attention_triton(
@@ -181,7 +187,7 @@ class _Launcher:
     """The kernels, with what the tensors of a call decide: padding, tiles, precision."""
 
     def __init__(self, like_BHND: torch.Tensor, n_features: int) -> None:
-        if not available(like_BHND):
+        if not _takes(like_BHND):
             raise ConfigError(
                 found=f"the fused attention kernel was given {like_BHND.dtype}, heads of width {like_BHND.shape[-1]}, "
                 f"on {like_BHND.device}",
