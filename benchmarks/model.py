@@ -29,7 +29,8 @@ import numpy as np
 import torch
 from scipy import sparse
 
-from sclong.config import Architecture, load_architecture
+from sclong.config import load_architecture
+from sclong.config_sections import Architecture
 from sclong.knowledge.similarity import GoGraph
 from sclong.nn.dual_encoder import DualEncoder
 from sclong.nn.favor import ExactAttention, FavorAttention

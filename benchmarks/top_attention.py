@@ -16,7 +16,8 @@ import tempfile
 import time
 from pathlib import Path
 
-from sclong.config import Architecture, PretrainConfig, load_architecture, load_config
+from sclong.config import load_architecture, load_config
+from sclong.config_sections import Architecture, PretrainConfig
 from sclong.data.vocabulary import Vocabulary
 from sclong.io.shards import ShardStore
 from sclong.train.loop import pretrain

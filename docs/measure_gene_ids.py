@@ -17,7 +17,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from sclong.config import CorpusSource, load_config
+from sclong.config import load_config
+from sclong.config_sections import CorpusSource
 from sclong.data.align import align_genes
 from sclong.data.corpus import detection_table, every_gene, scan_source
 from sclong.data.vocabulary import Vocabulary, build_vocabulary

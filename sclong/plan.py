@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from sclong.cards import BenchmarkCard, DataSpec, ModelCard, meets
-from sclong.config import Architecture, Config, CorpusSource, load_architecture, load_config, select_cards
+from sclong.config import Config, load_architecture, load_config, select_cards
+from sclong.config_sections import Architecture, CorpusSource
 from sclong.errors import CardError, ConfigError, FetchError, listing
 from sclong.io.sources import Source, availability, load_sources, missing_report
 from sclong.provenance import code_hash

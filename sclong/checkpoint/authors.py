@@ -21,7 +21,7 @@ from sclong import __version__
 from sclong.checkpoint.folder import FILES, save_checkpoint
 from sclong.checkpoint.gene_list import read_gene_ids, vocabulary_of
 from sclong.checkpoint.pickles import read_pickle, read_torch
-from sclong.config import Architecture
+from sclong.config_sections import Architecture
 from sclong.errors import CheckpointError, listing, nearest
 from sclong.io.files import sha256_file
 from sclong.knowledge.similarity import GoGraph

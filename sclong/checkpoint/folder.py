@@ -17,7 +17,7 @@ from safetensors.torch import load_file, save_file
 from sclong import __version__
 from sclong.cards import describe_validation
 from sclong.checkpoint.start import start_gene_tables
-from sclong.config import Architecture
+from sclong.config_sections import Architecture
 from sclong.data.vocabulary import Vocabulary
 from sclong.errors import CheckpointError, ConfigError, DeviceError, InputDataError, VocabularyMismatchError, listing
 from sclong.io.files import atomic_dir, read_json, sha256_file, write_json, write_text

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 from scipy import sparse
 
-from sclong.config import CorpusSource
+from sclong.config_sections import CorpusSource
 from sclong.data.align import Alignment, align_genes, harmonize
 from sclong.data.normalize import check_counts
 from sclong.data.vocabulary import COLUMNS, Vocabulary, gene_table, require_same_vocabulary

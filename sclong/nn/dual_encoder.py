@@ -13,7 +13,7 @@ from typing import NamedTuple
 import torch
 from torch import nn
 
-from sclong.config import Architecture
+from sclong.config_sections import Architecture
 from sclong.knowledge.similarity import GoGraph
 from sclong.nn.expression_encoder import ValueEncoder
 from sclong.nn.favor import FavorAttention

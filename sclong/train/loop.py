@@ -20,7 +20,7 @@ import torch
 
 from sclong.checkpoint.folder import save_checkpoint
 from sclong.checkpoint.start import start_gene_tables
-from sclong.config import Architecture, PretrainConfig
+from sclong.config_sections import Architecture, PretrainConfig
 from sclong.data.dataset import PretrainingCells
 from sclong.data.masking import mask_values
 from sclong.data.vocabulary import Vocabulary, require_same_vocabulary

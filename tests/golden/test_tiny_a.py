@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 
-from sclong.config import Architecture
+from sclong.config_sections import Architecture
 from sclong.knowledge.similarity import GoGraph
 from sclong.nn.dual_encoder import DualEncoder, Output, top_positions
 

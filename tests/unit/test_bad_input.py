@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 from scipy import sparse
 
-from sclong.config import CorpusSource
+from sclong.config_sections import CorpusSource
 from sclong.data.align import align_genes
 from sclong.data.corpus import detection_table, harmonize_source, read_source
 from sclong.data.normalize import check_counts, log1p_cp10k

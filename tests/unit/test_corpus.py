@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 from scipy import sparse
 
-from sclong.config import CorpusSource
+from sclong.config_sections import CorpusSource
 from sclong.data.corpus import build_shards, detection_table, harmonize_source, scan_source
 from sclong.data.vocabulary import Vocabulary, build_vocabulary
 from sclong.errors import VocabularyMismatchError

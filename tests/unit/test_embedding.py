@@ -11,7 +11,7 @@ from scipy import sparse
 from toy_training import ARCH, N_GENES, toy_corpus, toy_counts
 
 from sclong.checkpoint.folder import LoadedModel, initialise, load_checkpoint
-from sclong.config import Architecture
+from sclong.config_sections import Architecture
 from sclong.data.normalize import log1p_cp10k
 from sclong.embedding import POOLINGS, Pooling, embed, embed_adata
 from sclong.errors import CheckpointError, ConfigError, InputDataError

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 LAYERS = [
-    {"errors", "seeding", "runlog", "provenance", "cards", "config"},
+    {"errors", "seeding", "runlog", "provenance", "cards", "config", "config_sections"},
     {"io"},
     {"data", "knowledge"},
     {"nn", "checkpoint"},

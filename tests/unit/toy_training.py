@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 from scipy import sparse
 
-from sclong.config import Architecture, PretrainConfig
+from sclong.config_sections import Architecture, PretrainConfig
 from sclong.data.vocabulary import Vocabulary
 from sclong.io.shards import ShardStore, ShardWriter
 from sclong.knowledge.similarity import GoGraph

@@ -4,7 +4,7 @@ from sclong.runlog import logged
 
 with logged(snakemake):
     from sclong.checkpoint.folder import initialise
-    from sclong.config import Architecture
+    from sclong.config_sections import Architecture
     from sclong.data.vocabulary import Vocabulary
 
     initialise(

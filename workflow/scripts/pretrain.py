@@ -5,7 +5,7 @@ from sclong.runlog import logged
 with logged(snakemake):
     import torch
 
-    from sclong.config import Architecture, PretrainConfig
+    from sclong.config_sections import Architecture, PretrainConfig
     from sclong.data.vocabulary import Vocabulary
     from sclong.io.shards import ShardStore
     from sclong.train.loop import pretrain

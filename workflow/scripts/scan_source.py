@@ -3,7 +3,7 @@
 from sclong.runlog import logged
 
 with logged(snakemake):
-    from sclong.config import CorpusSource
+    from sclong.config_sections import CorpusSource
     from sclong.data.corpus import scan_source
 
     scan_source(

@@ -1,0 +1,197 @@
+"""The sections of the configuration, typed: every key, its meaning, its unit, its limits. Unknown keys are refused."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field, model_validator
+
+from sclong.cards import Name, Strict
+
+
+class Architecture(Strict):
+    """Shape of a scLong model (spec: dual encoder, FAVOR+ attention, GO gene encoder).
+
+    The published billion-parameter model is ``config/architectures/1b.yaml``.
+    """
+
+    name: Name
+    top_genes: int = Field(ge=1, description="L: number of highest values that the large encoder reads")
+    base_dim: int = Field(ge=1, description="d: width of gene vectors")
+    value_hidden_dim: int = Field(default=50, ge=1, description="hidden width of the expression value MLP")
+    mini_depth: int = Field(ge=1, description="layers of the encoder of the remaining genes")
+    mini_heads: int = Field(ge=1)
+    mini_dim_head: int = Field(ge=2)
+    large_dim: int = Field(ge=1, description="D: width of the large encoder")
+    large_depth: int = Field(ge=1)
+    large_heads: int = Field(ge=1)
+    large_dim_head: int = Field(ge=2)
+    decoder_depth: int = Field(ge=1, description="layers of the full-length Performer")
+    decoder_heads: int = Field(ge=1)
+    decoder_dim_head: int = Field(ge=2)
+    ff_mult: int = Field(default=4, ge=1, description="feed-forward width as a multiple of the encoder's width")
+    stabilizer: Literal["per_head", "per_cell", "global"] = Field(
+        default="per_head", description="over what the maximum of the key features is taken"
+    )
+    tie_rule: Literal["gene_order", "torch_topk"] = Field(
+        default="gene_order",
+        description="which of equal values are among the highest: the first in gene order (defined everywhere), or "
+        "whatever torch.topk picks (the published code; differs between devices and versions)",
+    )
+    top_attention: Literal["favor", "exact"] = Field(
+        default="favor", description="attention of the large encoder: FAVOR+ (published) or exact softmax attention"
+    )
+    kernels: Literal["fast", "blocks", "oracle"] = Field(
+        default="fast",
+        description="how FAVOR+ attention and the GO convolution are computed: fast (a fused kernel on CUDA, blocks "
+        "elsewhere), blocks (portable), or oracle (performer-pytorch's and torch-geometric's operations; slow)",
+    )
+    precision: Literal["float32", "bfloat16"] = Field(
+        default="float32", description="precision of matrix products; parameters and sums stay float32"
+    )
+    recompute_layers: bool = Field(
+        default=False, description="compute each layer again in the backward pass instead of keeping its intermediates"
+    )
+    compile: bool = Field(default=False, description="use torch.compile where it works; eager where it does not")
+
+
+class PretrainConfig(Strict):
+    """Masked reconstruction: budget, optimiser, schedule, checkpoints."""
+
+    steps: int = Field(ge=0, description="optimiser steps")
+    batch_size: int = Field(ge=1, description="cells per optimiser step")
+    micro_batch_size: int | None = Field(
+        default=None, ge=1, description="cells per forward and backward pass; null: all of a step at once"
+    )
+    learning_rate: float = Field(gt=0, description="peak learning rate of Adam")
+    minimum_learning_rate: float = Field(default=1e-6, ge=0)
+    warmup_steps: int = Field(default=20, ge=0, description="optimiser steps of linear warm-up")
+    gradient_clip: float = Field(default=1.0, gt=0, description="maximum norm of the gradient")
+    mask_fraction: float = Field(default=0.15, gt=0, lt=1, description="share of non-zero values chosen per cell")
+    replace_fraction: float = Field(default=0.9, gt=0, le=1, description="share of the chosen values that is hidden")
+    redraw_every: int = Field(
+        default=1000, ge=0, description="optimiser steps between draws of random features; 0: never"
+    )
+    validate_every: int = Field(ge=1, description="optimiser steps between evaluations on held-out donors")
+    validation_cells: int = Field(ge=1, description="held-out cells per evaluation")
+    checkpoint_every: int = Field(ge=1, description="optimiser steps between training checkpoints")
+    keep_checkpoints: int = Field(default=2, ge=1)
+    held_out_fraction: float = Field(default=0.1, gt=0, lt=1, description="share of donors held out (at least one)")
+    seed: int = 0
+    device: Literal["cpu", "cuda"] = "cpu"
+    threads: int = Field(default=2, ge=1)
+
+
+class CorpusSource(Strict):
+    """One data set of the corpus."""
+
+    name: Name
+    input: str = Field(description="address: world:FILE, source:ID/FILE, file:PATH or census:DATASET_ID")
+    format: Literal["h5ad", "10x_h5", "csv"] = "h5ad"
+    member: str | None = Field(default=None, description="member to read when the file is a tar archive")
+    transpose: bool = Field(default=False, description="csv with genes in rows")
+    gene_column: str | None = Field(default=None, description="column of var with gene ids; default: found")
+    layer: str | None = Field(default=None, description="where the counts are: X, raw or a layer's name")
+    donor_column: str | None = Field(default=None, description="column of obs; default: the whole source is one donor")
+    cell_type_column: str | None = None
+    tissue: str = ""
+    assay: str = ""
+    organism: Literal["human"] = "human"
+    optional: bool = Field(default=False, description="left out, with a line in the manifest, where it cannot be had")
+    keep_cells: str | None = Field(default=None, description="pandas query on obs")
+
+
+class CorpusConfig(Strict):
+    """What the model is pretrained on."""
+
+    sources: list[CorpusSource] = Field(min_length=1)
+    minimum_genes: int = Field(default=200, ge=1, description="cells with fewer detected genes are dropped")
+    cells_per_shard: int = Field(default=100_000, ge=1)
+
+
+class VocabularyConfig(Strict):
+    """The gene vocabulary and the tables it is built from."""
+
+    mode: Literal["rule", "authors"] = Field(
+        default="rule",
+        description="rule: protein-coding genes, then the non-coding genes that most sources of the corpus detect "
+        "(those that are not optional count); authors: the list `genes` as it is, in its order",
+    )
+    size: int | None = Field(
+        default=None,
+        ge=1,
+        description="number of genes; null: every gene of the annotation, or of the list",
+    )
+    annotation: str = Field(description="address of the gene annotation table (gene_id, gene_name, biotype, ...)")
+    release: str | None = Field(
+        default=None, description="release of the annotation, as its publisher states it; goes into the vocabulary file"
+    )
+    symbols: str | None = Field(
+        default=None, description="address of the HGNC table: previous and alias symbols, Entrez"
+    )
+    genes: str | None = Field(
+        default=None,
+        description="address of a list of Ensembl ids, one per line, for mode authors; a last line PAD is left out",
+    )
+
+    @model_validator(mode="after")
+    def _list_and_mode(self) -> VocabularyConfig:
+        if (self.mode == "authors") != (self.genes is not None):
+            raise ValueError("mode: authors and genes: ADDRESS of the list go together")
+        return self
+
+
+EvidenceCode = Literal[
+    "EXP", "IDA", "IPI", "IMP", "IGI", "IEP", "HTP", "HDA", "HMP", "HGI", "HEP", "IBA", "IBD", "IKR", "IRD", "ISS",
+    "ISO", "ISA", "ISM", "IGC", "RCA", "TAS", "NAS", "IC", "ND", "IEA",
+]  # fmt: skip
+"""Evidence codes of the Gene Ontology."""
+
+
+class GoConfig(Strict):
+    """The Gene Ontology similarity graph."""
+
+    obo: str = Field(description="address of go-basic.obo (format tables: of the table of terms)")
+    annotation: str = Field(description="address of the annotation of genes")
+    format: Literal["gaf", "gene2go", "tables"] = Field(
+        default="gaf", description="GAF 2.x, NCBI's gene2go, or tables exported from Bioconductor"
+    )
+    parents: str | None = Field(default=None, description="format tables: address of the table child, parent")
+    aspects: list[Literal["BP", "MF", "CC"]] = ["BP", "MF", "CC"]
+    evidence: list[EvidenceCode] | None = Field(default=None, description="evidence codes that count; null: all")
+    evidence_excluded: list[EvidenceCode] = Field(
+        default=[], description="evidence codes that do not count, such as IEA"
+    )
+    propagate: bool = Field(default=False, description="count annotations of descendants too")
+    threshold: float = Field(default=0.1, ge=0, lt=1, description="edges have a Jaccard index above this")
+    rule: Literal["sclong", "authors"] = Field(
+        default="sclong",
+        description="sclong: the most similar genes and a guaranteed self loop; authors: one more of the most similar "
+        "genes, self among them, so that a self loop can be lost",
+    )
+    neighbours: int = Field(default=20, ge=1, description="most similar genes kept per gene, besides itself")
+
+
+class Gene2VecConfig(Strict):
+    """Vectors from which the model's two gene tables start."""
+
+    vectors: str | None = Field(
+        default=None,
+        description="address of Gene2Vec vectors: text with a gene and its numbers on each line, or .npy (genes, "
+        "dimensions); null: the tables start from random numbers",
+    )
+    genes: str | None = Field(
+        default=None, description="address of the names of the rows of a .npy, one a line; null: the vocabulary's order"
+    )
+    reduce: bool = Field(
+        default=False,
+        description="start from the first base_dim principal components of vectors that are wider than base_dim",
+    )
+
+
+class EmbedConfig(Strict):
+    """How cells are embedded."""
+
+    batch_size: int = Field(default=8, ge=1)
+    device: Literal["cpu", "cuda"] = "cpu"
+    threads: int = Field(default=2, ge=1)
