@@ -26,6 +26,7 @@ rule all:
     input:
         plan.metrics(),
         plan.result("summary.tsv"),
+        plan.result("leakage.tsv"),
         plan.result("report.html"),
 
 

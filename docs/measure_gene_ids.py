@@ -20,7 +20,8 @@ import pandas as pd
 from sclong.config import load_config
 from sclong.config_sections import CorpusSource
 from sclong.data.align import align_genes
-from sclong.data.corpus import detection_table, every_gene, scan_source
+from sclong.data.corpus import detection_table
+from sclong.data.source_cells import every_gene, scan_source
 from sclong.data.vocabulary import Vocabulary, build_vocabulary
 from sclong.errors import InputDataError
 from sclong.io.files import write_text

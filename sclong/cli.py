@@ -1,4 +1,4 @@
-"""The command line: ``sclong check | embed | fetch | import-checkpoint``."""
+"""The command line: ``sclong check | embed | fetch | import-checkpoint | verify``."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from sclong.runlog import explain, start
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="sclong", description="Pretrain, run and judge scLong.")
     parser.add_argument("--version", action="version", version=__version__)
-    verbs = parser.add_subparsers(dest="verb", required=True, metavar="check | embed | fetch | import-checkpoint")
+    verbs = parser.add_subparsers(dest="verb", required=True, metavar="check | embed | fetch | import-checkpoint | verify")
 
     check = verbs.add_parser("check", help="say whether a file can be used: gene ids, counts, coverage of a vocabulary")
     check.add_argument("input", type=Path, help="h5ad file")
@@ -77,6 +77,10 @@ def _parser() -> argparse.ArgumentParser:
         help="torch_topk: as the authors' code",
     )
     released.set_defaults(run=_import_checkpoint)
+
+    verify = verbs.add_parser("verify", help="compare the files of a corpus with the hashes they were written with")
+    verify.add_argument("corpus", type=Path, help="folder of shards, as results/corpus/shards")
+    verify.set_defaults(run=_verify)
     return parser
 
 
@@ -128,6 +132,14 @@ def _import_checkpoint(args: argparse.Namespace) -> None:
         tie_rule=args.tie_rule,
     )
     print(f"{args.output}: written; next: sclong embed INPUT.h5ad --checkpoint {args.output} --output OUTPUT.h5ad")
+
+
+def _verify(args: argparse.Namespace) -> None:
+    from sclong.io.shards import ShardStore
+
+    store = ShardStore(args.corpus)
+    store.verify()
+    print(f"{args.corpus}: {len(store):,} cells in {len(store.facts['shards'])} shards, every file as it was written")
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -61,25 +61,86 @@ class PretrainConfig(Strict):
     steps: int = Field(ge=0, description="optimiser steps")
     batch_size: int = Field(ge=1, description="cells per optimiser step")
     micro_batch_size: int | None = Field(
-        default=None, ge=1, description="cells per forward and backward pass; null: all of a step at once"
+        default=None,
+        ge=1,
+        description="cells per forward and backward pass of a process; null: all of its cells of a step at once",
     )
-    learning_rate: float = Field(gt=0, description="peak learning rate of Adam")
+    optimizer: Literal["adam", "adamw"] = Field(
+        default="adam", description="adam (published) or adamw, whose weight decay is apart from the gradient"
+    )
+    weight_decay: float = Field(default=0.0, ge=0, description="of matrices and tables, not of biases and norms")
+    learning_rate: float = Field(gt=0, description="peak learning rate")
     minimum_learning_rate: float = Field(default=1e-6, ge=0)
-    warmup_steps: int = Field(default=20, ge=0, description="optimiser steps of linear warm-up")
+    schedule: Literal["cosine", "cosine_restarts", "authors"] = Field(
+        default="cosine",
+        description="learning rate: cosine (warm-up, then half a cosine down to the last step), cosine_restarts (that "
+        "in cycles), or authors (published: cycles counted in epochs: 15, 5 of them warm-up, then longer and 0.9 as high)",
+    )
+    warmup_steps: int = Field(default=20, ge=0, description="optimiser steps of linear warm-up (of every cycle)")
+    restart_steps: int | None = Field(
+        default=None, ge=1, description="cosine_restarts: optimiser steps of the first cycle, warm-up included"
+    )
+    restart_factor: float = Field(
+        default=2.0, ge=1, description="cosine_restarts: length of the next cycle's cosine, as a multiple"
+    )
+    restart_decay: float = Field(
+        default=0.9, gt=0, le=1, description="cosine_restarts: peak of the next cycle, as a multiple"
+    )
     gradient_clip: float = Field(default=1.0, gt=0, description="maximum norm of the gradient")
     mask_fraction: float = Field(default=0.15, gt=0, lt=1, description="share of non-zero values chosen per cell")
     replace_fraction: float = Field(default=0.9, gt=0, le=1, description="share of the chosen values that is hidden")
+    mask_zero_fraction: float = Field(
+        default=0.0,
+        ge=0,
+        lt=1,
+        description="share of the zeros per cell that is chosen and hidden too (published: none)",
+    )
     redraw_every: int = Field(
         default=1000, ge=0, description="optimiser steps between draws of random features; 0: never"
     )
     validate_every: int = Field(ge=1, description="optimiser steps between evaluations on held-out donors")
     validation_cells: int = Field(ge=1, description="held-out cells per evaluation")
     checkpoint_every: int = Field(ge=1, description="optimiser steps between training checkpoints")
-    keep_checkpoints: int = Field(default=2, ge=1)
+    keep_checkpoints: int = Field(default=2, ge=1, description="newest training checkpoints that are kept")
+    keep_every: int | None = Field(
+        default=None, ge=1, description="checkpoints of steps that this divides are kept for good; null: none"
+    )
+    log_every: int = Field(
+        default=10, ge=1, description="optimiser steps between lines of the log and of monitor.jsonl"
+    )
+    explosion_factor: float = Field(
+        default=100.0, gt=1, description="the training stops at a loss this many times that of the untrained model"
+    )
+    peak_tflops: float | None = Field(
+        default=None, gt=0, description="10^12 operations per second of a device, for MFU; null: known GPUs in bfloat16"
+    )
+    tensorboard: bool = Field(default=False, description="write TensorBoard files too (needs the package tensorboard)")
     held_out_fraction: float = Field(default=0.1, gt=0, lt=1, description="share of donors held out (at least one)")
     seed: int = 0
+    parallel: Literal["none", "ddp", "fsdp"] = Field(
+        default="none",
+        description="how several processes share the work: ddp (each holds the whole model) or fsdp (each holds a part "
+        "of weights, gradients and optimiser; layers are gathered in the architecture's precision)",
+    )
+    processes: int = Field(default=1, ge=1, description="processes per node, one for each GPU")
+    nodes: int = Field(default=1, ge=1, description="nodes of the cluster (more than one: SLURM)")
     device: Literal["cpu", "cuda"] = "cpu"
-    threads: int = Field(default=2, ge=1)
+    threads: int = Field(default=2, ge=1, description="threads of a process")
+
+    @model_validator(mode="after")
+    def _processes_share_the_batch(self) -> PretrainConfig:
+        count = self.processes * self.nodes
+        if count > 1 and self.parallel == "none":
+            raise ValueError(f"{count} processes need parallel: ddp or fsdp")
+        if self.batch_size % count:
+            raise ValueError(f"batch_size: {self.batch_size} cells cannot be shared equally by {count} processes")
+        return self
+
+    @model_validator(mode="after")
+    def _cycle_is_longer_than_its_warmup(self) -> PretrainConfig:
+        if self.schedule == "cosine_restarts" and (self.restart_steps or 0) <= self.warmup_steps:
+            raise ValueError("schedule: cosine_restarts needs restart_steps greater than warmup_steps")
+        return self
 
 
 class CorpusSource(Strict):
@@ -87,7 +148,9 @@ class CorpusSource(Strict):
 
     name: Name
     input: str = Field(description="address: world:FILE, source:ID/FILE, file:PATH or census:DATASET_ID")
-    format: Literal["h5ad", "10x_h5", "csv"] = "h5ad"
+    format: Literal["h5ad", "10x_h5", "csv", "mtx"] = Field(
+        default="h5ad", description="mtx: a folder or tar archive with matrix.mtx, features.tsv, barcodes.tsv"
+    )
     member: str | None = Field(default=None, description="member to read when the file is a tar archive")
     transpose: bool = Field(default=False, description="csv with genes in rows")
     gene_column: str | None = Field(default=None, description="column of var with gene ids; default: found")
@@ -96,17 +159,72 @@ class CorpusSource(Strict):
     cell_type_column: str | None = None
     tissue: str = ""
     assay: str = ""
+    tissue_column: str | None = Field(default=None, description="column of obs, instead of `tissue` for all cells")
+    assay_column: str | None = Field(default=None, description="column of obs, instead of `assay` for all cells")
     organism: Literal["human"] = "human"
     optional: bool = Field(default=False, description="left out, with a line in the manifest, where it cannot be had")
     keep_cells: str | None = Field(default=None, description="pandas query on obs")
+    doublet_column: str | None = Field(
+        default=None, description="column of obs that flags doublets (true, 1, yes or doublet): they are left out"
+    )
 
 
-class CorpusConfig(Strict):
+class CensusConfig(Strict):
+    """Human cells of the CELLxGENE Census."""
+
+    version: str = Field(
+        default="2023-12-15",
+        pattern=r"^\d{4}-\d{2}-\d{2}$",
+        description="release of the Census, in quotes; long-term releases stay available",
+    )
+    uri: str | None = Field(
+        default=None, description="folder or address of a Census; null: the public address of the release"
+    )
+    tissues: list[str] | None = Field(default=None, min_length=1, description="values of tissue_general; null: all")
+    value_filter: str = Field(
+        default="is_primary_data == True",
+        min_length=1,
+        description="condition on obs, in the language of TileDB-SOMA; cells of other organisms are never read",
+    )
+    parts: int = Field(default=64, ge=1, description="number of jobs that the data sets are divided into")
+    piece_cells: int = Field(default=20_000, ge=1, description="cells that are held in memory at a time")
+    tiledb: dict[str, str] = Field(
+        default={}, description="settings of TileDB, all as text, such as vfs.s3.region where uri is a bucket"
+    )
+
+
+class CellFilters(Strict):
+    """Which cells of a source stay, and how they are written."""
+
+    minimum_genes: int = Field(default=200, ge=1, description="cells with fewer detected genes are left out")
+    maximum_mitochondrial_share: float | None = Field(
+        default=None,
+        gt=0,
+        le=1,
+        description="cells with a greater share of counts of mitochondrial genes (MT-...) are left out; null: no limit",
+    )
+    cells_per_shard: int = Field(default=100_000, ge=1, description="a shard is held in memory until it is full")
+
+
+class CorpusConfig(CellFilters):
     """What the model is pretrained on."""
 
-    sources: list[CorpusSource] = Field(min_length=1)
-    minimum_genes: int = Field(default=200, ge=1, description="cells with fewer detected genes are dropped")
-    cells_per_shard: int = Field(default=100_000, ge=1)
+    sources: list[CorpusSource] = []
+    census: CensusConfig | None = Field(default=None, description="cells of the CELLxGENE Census, besides `sources`")
+    exclude_benchmarks: list[Name] = Field(
+        default=[], description="benchmarks whose cells are left out of the corpus, found by their counts"
+    )
+
+    @model_validator(mode="after")
+    def _some_source(self) -> CorpusConfig:
+        if not self.sources and self.census is None:
+            raise ValueError("a corpus has sources, or census, or both")
+        return self
+
+    @property
+    def filters(self) -> CellFilters:
+        """The filters alone."""
+        return CellFilters(**{name: getattr(self, name) for name in CellFilters.model_fields})
 
 
 class VocabularyConfig(Strict):

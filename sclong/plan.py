@@ -8,14 +8,15 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from sclong.cards import BenchmarkCard, DataSpec, ModelCard, meets
+from sclong.cards import BenchmarkCard, DataSpec, ModelCard, load_cards, meets
 from sclong.config import Config, load_architecture, load_config, select_cards
-from sclong.config_sections import Architecture, CorpusSource
+from sclong.config_sections import Architecture
 from sclong.errors import CardError, ConfigError, FetchError, listing
 from sclong.io.sources import Source, availability, load_sources, missing_report
+from sclong.plan_corpus import CorpusPlan, plan_corpus
 from sclong.provenance import code_hash
 
-KINDS = ("world", "source", "resource", "file", "census")
+KINDS = ("world", "source", "resource", "file")
 
 
 def split_address(address: str) -> tuple[str, str]:
@@ -39,7 +40,9 @@ class Plan:
     Attributes
     ----------
     config, architecture, benchmarks, models, sources
-        What was read.
+        What was read; benchmarks and models that are asked for.
+    cards
+        All benchmark cards.
     data
         Benchmark -> the alternative of its card that is used.
     skipped
@@ -53,6 +56,7 @@ class Plan:
     benchmarks: dict[str, BenchmarkCard]
     models: dict[str, ModelCard]
     sources: dict[str, Source]
+    cards: dict[str, BenchmarkCard]
     data: dict[str, DataSpec] = field(default_factory=dict)
     skipped: dict[str, str] = field(default_factory=dict)
     blocked: dict[str, str] = field(default_factory=dict)
@@ -85,7 +89,6 @@ class Plan:
             "source": self.fetched("sources", rest),
             "resource": f"resources/{rest}",
             "file": rest,
-            "census": self.fetched("census", f"{rest}.h5ad"),
         }[kind]
 
     def paths(self, value: str | list[str]) -> str | list[str]:
@@ -95,27 +98,17 @@ class Plan:
     # ----------------------------------------------------------------- corpus
 
     @cached_property
-    def corpus(self) -> dict[str, CorpusSource]:
-        """Sources of the corpus that can be had, by name."""
-        return {s.name: s for s in self.config.corpus.sources if not (s.optional and self._lost([s.input]))}
-
-    @cached_property
-    def corpus_left_out(self) -> list[str]:
-        """Names of the optional sources that cannot be had."""
-        return [s.name for s in self.config.corpus.sources if s.name not in self.corpus]
-
-    @cached_property
-    def ranking(self) -> list[str]:
-        """Names of the sources that rank non-coding genes: those that everybody can have, for one vocabulary."""
-        if self.config.vocabulary.mode == "authors":
-            return []
-        return [s.name for s in self.config.corpus.sources if not s.optional]
+    def corpus(self) -> CorpusPlan:
+        """What the corpus is made of."""
+        return plan_corpus(
+            self.config.corpus, self.config.vocabulary, self._lost, self.cards, lambda card: _find_data(self, card)[:2]
+        )
 
     # ------------------------------------------------------------- benchmarks
 
     @cached_property
     def datasets(self) -> dict[str, tuple[BenchmarkCard, DataSpec]]:
-        """Data set -> a benchmark that uses it, and how it is made.
+        """Data set -> a benchmark that uses it, and how it is made; with those that the corpus leaves out.
 
         Raises
         ------
@@ -123,8 +116,9 @@ class Plan:
             When two benchmarks make a data set of one name from different files or options.
         """
         out: dict[str, tuple[BenchmarkCard, DataSpec]] = {}
-        for name, spec in self.data.items():
-            card = self.benchmarks[name]
+        excluded = {name: self.spec(name) for name in self.corpus.excluded.values() if name not in self.data}
+        for name, spec in {**self.data, **excluded}.items():
+            card = self.cards[name]
             other = out.setdefault(spec.dataset, (card, spec))
             if (other[0].task, other[1].inputs, other[1].options) != (card.task, spec.inputs, spec.options):
                 raise CardError(
@@ -133,6 +127,17 @@ class Plan:
                     "make them equal, or rename one of the two data sets",
                 )
         return out
+
+    def benchmarks_of(self, dataset: str) -> list[str]:
+        """Return the benchmarks that use a data set: those that are asked for, else the one that names it."""
+        asked = [name for name, spec in self.data.items() if spec.dataset == dataset]
+        return asked or [self.corpus.excluded[dataset]]
+
+    def spec(self, benchmark: str) -> DataSpec:
+        """Return the data of a benchmark, whether it is asked for or only left out of the corpus."""
+        found = self.data.get(benchmark) or _find_data(self, self.cards[benchmark])[0]
+        assert found is not None
+        return found
 
     def how(self, benchmark: str, model: str) -> str | None:
         """Return "native", "embedding" or None (does not apply)."""
@@ -243,9 +248,6 @@ class Plan:
             kind, _ = split_address(address)
             if kind in ("file", "resource"):
                 status[address] = "here" if Path(self.path(address)).exists() else "missing"
-            elif kind == "census":
-                here = Path(self.path(address)).exists()
-                status[address] = "here" if here else ("missing" if self.config.offline else "fetchable")
             elif kind == "world":
                 status[address] = "here"
         return status
@@ -256,10 +258,7 @@ class Plan:
 
     def _address_of(self, path: str) -> str:
         """Inverse of :meth:`path` for fetched files."""
-        rest = path.removeprefix(f"{self.config.data_dir}/")
-        if rest.startswith("sources/"):
-            return "source:" + rest.removeprefix("sources/")
-        return "census:" + rest.removeprefix("census/").removesuffix(".h5ad")
+        return "source:" + path.removeprefix(f"{self.config.data_dir}/sources/")
 
     def _lost(self, addresses: list[str]) -> list[str]:
         return [a for a, s in self._status(addresses).items() if s == "missing"]
@@ -270,8 +269,21 @@ class Plan:
         lines = [missing_report(keys, self.sources, self.config.data_dir)] if keys else []
         lines += [f"  {self.path(a)}: put it there by hand"
                   for a in addresses if a.startswith(("file:", "resource:"))]  # fmt: skip
-        lines += [f"  {self.path(a)}: CELLxGENE Census" for a in addresses if a.startswith("census:")]
         return "\n".join(lines)
+
+    def require_local_census(self) -> None:
+        """Refuse to go to the public Census where no socket may be opened.
+
+        Raises
+        ------
+        FetchError
+        """
+        census = self.config.corpus.census
+        if census is not None and (census.uri is None or "://" in census.uri):
+            raise FetchError(
+                f"offline, and the corpus reads release {census.version} of the CELLxGENE Census", "a copy on a disk",
+                "name the folder of a copy (corpus.census.uri), or drop offline: true, or set corpus.census: null",
+            )  # fmt: skip
 
     def offline_error(self, paths: list[str]) -> FetchError:
         """Build the one error that lists every file an offline run lacks, and what can run without them."""
@@ -325,10 +337,15 @@ def make_plan(user: dict[str, object], root: Path = Path(".")) -> Plan:
         benchmarks,
         models,
         load_sources(folder / "sources.tsv"),
+        load_cards(folder / "benchmarks", BenchmarkCard),
     )
     for name, card in benchmarks.items():
         _check_benchmark(card)
-        _choose_data(plan, name, card)
+        spec, why, can_be_put = _find_data(plan, card)
+        if spec is not None:
+            plan.data[name] = spec
+        else:
+            (plan.blocked if can_be_put else plan.skipped)[name] = why
     _ = plan.datasets
     if not benchmarks or not models:
         raise ConfigError("no benchmark or no model is chosen", "at least one of each", "see config/config.yaml")
@@ -344,32 +361,27 @@ def _check_benchmark(card: BenchmarkCard) -> None:
         )
 
 
-def _choose_data(plan: Plan, name: str, card: BenchmarkCard) -> None:
+def _find_data(plan: Plan, card: BenchmarkCard) -> tuple[DataSpec | None, str, bool]:
+    """Return the first data of a card that can be had; else why there is none, and whether it can be put in place."""
     alternatives = card.alternatives(plan.config.preset)
     if not alternatives:
-        plan.skipped[name] = (
-            f"its card has no data for preset {plan.config.preset!r} (why: config/benchmarks/{name}.yaml)"
-        )
-        return
+        why = f"its card has no data for preset {plan.config.preset!r} (why: config/benchmarks/{card.name}.yaml)"
+        return None, why, False
     reasons = []
     for spec in alternatives:
         lost = plan._lost(_flat(spec))
         if not lost:
-            plan.data[name] = spec
-            return
+            return spec, "", True
         reasons.append((spec, lost))
     public = [spec for spec, lost in reasons if all(_has_public_address(plan, a) for a in lost)]
     if public:  # offline: the run says in one message what all of them lack
-        plan.data[name] = public[0]
-        return
+        return public[0], "", True
     spec, lost = reasons[0]
-    why = f"{name} ({spec.dataset}): {card.summary}\n{plan.explain_missing(lost)}"
     if all(a.startswith("source:") for a in lost):
-        plan.skipped[name] = f"files without a public address, in no mirror: {listing(lost)}"
-    else:
-        plan.blocked[name] = why
+        return None, f"files without a public address, in no mirror: {listing(lost)}", False
+    return None, f"{card.name} ({spec.dataset}): {card.summary}\n{plan.explain_missing(lost)}", True
 
 
 def _has_public_address(plan: Plan, address: str) -> bool:
     kind, rest = split_address(address)
-    return kind == "census" or (kind == "source" and plan.sources[rest].kind != "mirror")
+    return kind == "source" and plan.sources[rest].kind != "mirror"

@@ -1,104 +1,35 @@
-"""From sources to shards: which genes a source detects, its counts in vocabulary order, one manifest for all."""
+"""From parts to the corpus: exact duplicates and cells of benchmarks left out, one manifest for all.
+
+Nothing is copied: the corpus holds hard links to the shards of its parts (copies where the file system has no links)
+and, for a shard of which not all cells belong to it, the list of those that do.
+"""
 
 from __future__ import annotations
 
+import os
+import shutil
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pandas as pd
-from scipy import sparse
 
-from sclong.config_sections import CorpusSource
-from sclong.data.align import Alignment, align_genes, harmonize
-from sclong.data.normalize import check_counts
-from sclong.data.vocabulary import COLUMNS, Vocabulary, gene_table, require_same_vocabulary
-from sclong.errors import InputDataError, listing, nearest
-from sclong.io.files import atomic_dir, read_json, write_json
-from sclong.io.h5ad import read_expression
-from sclong.io.shards import ShardWriter
+from sclong.data.parts import DROPPED
+from sclong.data.vocabulary import Vocabulary, require_same_vocabulary
+from sclong.errors import InputDataError
+from sclong.io.cell_hash import first_of_equals
+from sclong.io.files import atomic_dir, read_json, sha256_file
+from sclong.io.shard_writer import write_shard_list
 from sclong.io.tables import read_tsv, write_tsv
 from sclong.runlog import LOGGER
 
-if TYPE_CHECKING:
-    import anndata
-
-
-def read_source(path: str | Path, source: CorpusSource) -> anndata.AnnData:
-    """Read a source as its entry in the preset says and check that it holds counts.
-
-    Raises
-    ------
-    InputDataError
-        Unreadable file, no counts, or a column of obs that is not there.
-    """
-    adata = read_expression(
-        path, source.format, member=source.member, transpose=source.transpose, layer=source.layer,
-        gene_column=source.gene_column,
-    )  # fmt: skip
-    for key in ("donor_column", "cell_type_column"):
-        column = getattr(source, key)
-        if column is not None and column not in adata.obs:
-            like = nearest(column, map(str, adata.obs.columns))
-            raise InputDataError(
-                f"{path}: obs has no column {column!r}; it has {listing(adata.obs.columns, 10)}",
-                f"the column that {key} of corpus source {source.name!r} names",
-                f"write {key}: {like[0]}" if like else f"correct {key}, or leave it out",
-            )
-    check_counts(adata.X, f"{path} ({adata.uns['counts_from']})")
-    adata.uns["cells_not_wanted"] = 0
-    if source.keep_cells is not None:
-        wanted = _wanted(adata.obs, source.keep_cells, f"keep_cells of corpus source {source.name!r}")
-        adata = adata[wanted].copy()
-        adata.uns["cells_not_wanted"] = int((~wanted).sum())
-    return adata
-
-
-def _wanted(obs: pd.DataFrame, query: str, where: str) -> np.ndarray:
-    try:
-        wanted = np.asarray(obs.eval(query))
-    except (NameError, SyntaxError, TypeError, ValueError) as error:
-        raise InputDataError(
-            f"{where}: {query!r} cannot be evaluated: {error}",
-            f"a pandas expression on the columns of obs, {listing(obs.columns, 12)}", "correct keep_cells",
-        ) from error  # fmt: skip
-    if wanted.dtype != bool or not wanted.any():
-        found = f"is {wanted.dtype}, not true or false" if wanted.dtype != bool else f"keeps none of {len(obs)} cells"
-        raise InputDataError(f"{where}: {query!r} {found}", "a condition that keeps cells", "correct keep_cells")
-    return wanted
-
-
-def every_gene(annotation: str | Path, symbols: str | Path | None) -> Vocabulary:
-    """Return all annotated genes in the shape of a vocabulary, to align names to before there is one."""
-    table = gene_table(annotation, symbols)
-    table.insert(0, "index", np.arange(len(table)))
-    return Vocabulary(table[list(COLUMNS)], {})
-
-
-def scan_source(
-    path: str | Path, source: CorpusSource, annotation: str | Path, symbols: str | Path | None, out: str | Path
-) -> None:
-    """Write how many cells of a source detect each annotated gene: columns ensembl_id, cells.
-
-    What the names are, counted by rule over all annotated genes, is written beside it, with the suffix ``.json``.
-    """
-    adata = read_source(path, source)
-    genes = every_gene(annotation, symbols)
-    alignment = align_genes(list(adata.var_names), genes, extra=adata.var)
-    detected = harmonize(adata.X, alignment, len(genes))
-    cells = np.bincount(detected.indices, minlength=len(genes))
-    table = pd.DataFrame({"ensembl_id": genes.ensembl_ids, "cells": cells})
-    facts = {"source": source.name, "cells": adata.n_obs, **alignment.report}
-    facts["share_of_genes"] = facts.pop("share_of_vocabulary")
-    facts["genes"] = facts.pop("genes_of_vocabulary")
-    write_json(Path(out).with_suffix(".json"), facts)
-    write_tsv(table[table["cells"] > 0], out)
-    LOGGER.info("%s: %d cells, %d of %d names known", source.name, adata.n_obs, facts["mapped"], facts["names"])
-
 
 def detection_table(scans: Sequence[str | Path]) -> pd.DataFrame:
-    """Add up what :func:`scan_source` wrote: columns ensembl_id, datasets, cells.
+    """Add up what :func:`~sclong.data.source_cells.scan_source` wrote: columns ensembl_id, datasets, cells.
+
+    A scan with a column ``datasets`` of its own, as that of the Census, counts for as many data sets.
 
     Raises
     ------
@@ -111,125 +42,177 @@ def detection_table(scans: Sequence[str | Path]) -> pd.DataFrame:
             "look at corpus.sources; optional ones do not count, so that the vocabulary does not depend on a mirror",
         )  # fmt: skip
     tables = [read_tsv(scan, ["ensembl_id", "cells"], dtype={"ensembl_id": str, "cells": int}) for scan in scans]
-    stacked = pd.concat(tables, ignore_index=True).groupby("ensembl_id")["cells"]
-    return pd.DataFrame({"datasets": stacked.size(), "cells": stacked.sum()}).reset_index()
-
-
-def harmonize_source(
-    path: str | Path, source: CorpusSource, vocabulary: Vocabulary, minimum_genes: int, out: str | Path
-) -> None:
-    """Write a source's counts in vocabulary order: ``counts.npz``, ``obs.parquet``, ``coverage.json``.
-
-    Cells with fewer than `minimum_genes` detected genes of the vocabulary are dropped and counted.
-
-    Raises
-    ------
-    InputDataError
-        When no cell is left, and what :func:`read_source` and :func:`~sclong.data.align.align_genes` refuse.
-    """
-    adata = read_source(path, source)
-    alignment = align_genes(list(adata.var_names), vocabulary, extra=adata.var)
-    counts = harmonize(adata.X, alignment, len(vocabulary))
-    detected = np.diff(counts.indptr)
-    keep = detected >= minimum_genes
-    if not keep.any():
-        raise InputDataError(
-            f"{path}: none of {adata.n_obs} cells has {minimum_genes} detected genes (the best has {detected.max()})",
-            f"cells with at least {minimum_genes} genes (corpus.minimum_genes)",
-            "check that the file holds whole cells, or lower corpus.minimum_genes",
-        )
-    obs = pd.DataFrame(
-        {
-            "source": source.name,
-            "donor": [f"{source.name}:{donor}" for donor in _labels(adata, source.donor_column, "all")],
-            "tissue": source.tissue,
-            "assay": source.assay,
-            "cell_type": _labels(adata, source.cell_type_column, ""),
-        }
-    )
-    with atomic_dir(out) as folder:
-        sparse.save_npz(folder / "counts.npz", sparse.csr_matrix(counts[keep], dtype=np.int32))
-        obs[keep].to_parquet(folder / "obs.parquet", index=False)
-        write_json(folder / "coverage.json", _coverage(source, adata, vocabulary, alignment, counts, obs, keep))
-
-
-def _labels(adata: anndata.AnnData, column: str | None, otherwise: str) -> list[str]:
-    """Return a column of obs as text, missing values as "unknown"; without a column, `otherwise` for each cell."""
-    if column is None:
-        return [otherwise] * adata.n_obs
-    values = adata.obs[column]
-    return values.astype(str).where(values.notna(), "unknown").tolist()
-
-
-def _coverage(
-    source: CorpusSource, adata: anndata.AnnData, vocabulary: Vocabulary, alignment: Alignment,
-    counts: sparse.csr_matrix, obs: pd.DataFrame, keep: np.ndarray,
-) -> dict[str, Any]:  # fmt: skip
-    detected = np.diff(counts.indptr)
-    return {
-        "source": source.name,
-        "vocabulary_hash": vocabulary.hash,
-        "counts_from": adata.uns["counts_from"],
-        "assay": source.assay,
-        "tissue": source.tissue,
-        "donors": int(obs.loc[keep, "donor"].nunique()),
-        "cells_in": adata.n_obs + adata.uns["cells_not_wanted"],
-        "cells_kept": int(keep.sum()),
-        "cells_not_wanted": adata.uns["cells_not_wanted"],
-        "cells_empty": int((detected == 0).sum()),
-        "cells_few_genes": int(((detected > 0) & ~keep).sum()),
-        "median_genes": int(np.median(detected[keep])),
-        "share_of_counts": round(float(counts.sum(dtype=np.float64) / adata.X.sum(dtype=np.float64)), 4),
-        **alignment.report,
-    }
+    tables = [table if "datasets" in table else table.assign(datasets=1) for table in tables]
+    stacked = pd.concat(tables, ignore_index=True).groupby("ensembl_id", as_index=False)[["datasets", "cells"]].sum()
+    return stacked
 
 
 MANIFEST = (
-    "source", "status", "tissue", "assay", "donors", "cells_in", "cells_kept", "cells_not_wanted", "cells_empty",
-    "cells_few_genes", "median_genes", "names", "mapped", "by_ensembl", "by_symbol", "by_previous_or_alias",
-    "by_entrez", "ambiguous", "unmapped", "duplicated", "with_version", "with_blanks", "share_of_vocabulary",
-    "share_of_counts", "counts_from",
+    "source", "dataset", "status", "tissue", "assay", "donors", "cells_in", "cells_kept", *DROPPED,
+    "cells_of_benchmarks", "cells_duplicate", "median_genes", "names", "mapped", "by_ensembl", "by_symbol",
+    "by_previous_or_alias", "by_entrez", "ambiguous", "unmapped", "duplicated", "with_version", "with_blanks",
+    "share_of_vocabulary", "share_of_counts", "counts_from",
 )  # fmt: skip
-NOT_INTEGER = ("source", "status", "tissue", "assay", "share_of_vocabulary", "share_of_counts", "counts_from")
+TEXT = ("source", "dataset", "status", "tissue", "assay", "counts_from")
+SHARES = ("share_of_vocabulary", "share_of_counts")
+LEFT_OUT_HERE = ("cells_of_benchmarks", "cells_duplicate")
 
 
-def build_shards(
-    harmonized: Sequence[str | Path],
+def build_corpus(
+    parts: Sequence[str | Path],
     out: str | Path,
     vocabulary: Vocabulary,
-    cells_per_shard: int,
     manifest: str | Path,
     *,
+    overlaps: Sequence[str | Path] = (),
     left_out: Sequence[str] = (),
 ) -> None:
-    """Write all sources as shards, and a manifest with one row per source.
+    """Put parts together, and write a manifest with a row for each data set.
+
+    Cells of benchmarks are left out first; of cells with the same counts the first stays, in the order of the parts.
 
     Parameters
     ----------
-    harmonized
-        Folders that :func:`harmonize_source` wrote.
+    parts
+        Folders that :func:`~sclong.data.parts.write_part` wrote.
     out, manifest
-        Folder of the shards; tab-separated table.
-    vocabulary, cells_per_shard
-        Genes; cells per shard.
+        Folder of the corpus; tab-separated table.
+    vocabulary
+        Genes of the corpus.
+    overlaps
+        Tables that :func:`~sclong.data.leakage.find_overlap` wrote, of the benchmarks whose cells are left out.
     left_out
         Names of sources that could not be had: they get a row too.
 
     Raises
     ------
     VocabularyMismatchError
-        A source was harmonised to another vocabulary.
+        A part follows another vocabulary.
+    InputDataError
+        No cell is left.
     """
+    parts = [Path(part) for part in parts]
+    for part in parts:
+        found = read_json(part / "coverage.json")["vocabulary_hash"]
+        require_same_vocabulary(found, str(part), vocabulary.hash, "the corpus")
+    shards = [_ShardOfPart(part, shard) for part in parts for shard in read_json(part / "shards.json")["shards"]]
+    hashes = np.concatenate([np.empty((0, 2), dtype=np.uint64), *(shard.hashes() for shard in shards)])
+    of_benchmark = np.concatenate([np.empty(0, dtype=bool), *_marks(shards, overlaps)])
+    kept = np.zeros(len(hashes), dtype=bool)
+    kept[~of_benchmark] = first_of_equals(hashes[~of_benchmark])
+    if not kept.any():
+        raise InputDataError(
+            f"none of {len(kept)} cells is left", "cells that are in no benchmark", "add sources to the corpus"
+        )
+    ends = np.cumsum([shard.cells for shard in shards])[:-1]
+    with atomic_dir(out) as folder:
+        links = _link_shards(shards, np.split(kept, ends), folder)
+        write_shard_list(folder, vocabulary.hash, len(vocabulary), links)
+    reasons = {"cells_of_benchmarks": of_benchmark, "cells_duplicate": ~of_benchmark & ~kept, "cells_kept": kept}
+    sums = _by_dataset(shards, {name: np.split(r, ends) for name, r in reasons.items()})
+    _write_manifest(parts, sums, left_out, manifest)
+    LOGGER.info("corpus: %d cells of %d, in %d shards", int(kept.sum()), len(kept), len(links))
+
+
+@dataclass(frozen=True)
+class _ShardOfPart:
+    part: Path
+    facts: Mapping[str, Any]
+
+    @property
+    def cells(self) -> int:
+        return int(self.facts["cells"])
+
+    @property
+    def folder(self) -> Path:
+        return self.part / str(self.facts["name"])
+
+    @property
+    def address(self) -> str:
+        return f"{self.part.name}/{self.facts['name']}"
+
+    def hashes(self) -> np.ndarray:
+        table = pd.read_parquet(self.folder / "obs.parquet", columns=["hash_high", "hash_low"])
+        return table.to_numpy(dtype=np.uint64)
+
+    def datasets(self) -> pd.Series:
+        return pd.read_parquet(self.folder / "obs.parquet", columns=["dataset"])["dataset"]
+
+
+def _marks(shards: Sequence[_ShardOfPart], overlaps: Sequence[str | Path]) -> list[np.ndarray]:
+    """Return for each shard which of its cells are in one of the overlaps, (cells,) bool."""
+    marks = {shard.address: np.zeros(shard.cells, dtype=bool) for shard in shards}
+    for path in overlaps:
+        table = pd.read_parquet(path, columns=["part", "shard", "place"])
+        for (part, shard), places in table.groupby(["part", "shard"])["place"]:
+            marks[f"{part}/{shard}"][places.to_numpy()] = True
+    return list(marks.values())
+
+
+def _by_dataset(
+    shards: Sequence[_ShardOfPart], reasons: Mapping[str, Sequence[np.ndarray]]
+) -> dict[tuple[str, str], dict[str, int]]:
+    """Return (part, data set) -> reason -> number of cells."""
+    out: dict[tuple[str, str], dict[str, int]] = {}
+    for number, shard in enumerate(shards):
+        datasets = shard.datasets()
+        for name in datasets.unique():
+            mine = (datasets == name).to_numpy()
+            sums = out.setdefault((shard.part.name, name), dict.fromkeys(reasons, 0))
+            for reason, masks in reasons.items():
+                sums[reason] += int(masks[number][mine].sum())
+    return out
+
+
+def _link_shards(shards: Sequence[_ShardOfPart], kept: Sequence[np.ndarray], folder: Path) -> list[dict[str, Any]]:
+    out: list[dict[str, Any]] = []
+    for shard, mine in zip(shards, kept, strict=True):
+        if not mine.any():
+            continue
+        target = folder / f"shard_{len(out):05d}"
+        target.mkdir()
+        for file in shard.facts["files"]:
+            _link(shard.folder / file, target / file)
+        files = dict(shard.facts["files"])
+        if not mine.all():
+            np.save(target / "kept.npy", np.flatnonzero(mine))
+            files["kept.npy"] = sha256_file(target / "kept.npy")
+        out.append({"name": target.name, "from": shard.address, "cells": len(mine), "kept": int(mine.sum()),
+                    "files": files})  # fmt: skip
+    return out
+
+
+def still_there(corpus: str | Path, overlap: pd.DataFrame) -> int:
+    """Return how many cells of an overlap (columns part, shard, place) are in the corpus."""
+    count = 0
+    by_shard = {f"{part}/{shard}": t["place"].to_numpy() for (part, shard), t in overlap.groupby(["part", "shard"])}
+    for shard in read_json(Path(corpus) / "shards.json")["shards"]:
+        places = by_shard.get(shard["from"], np.empty(0, dtype=np.int64))
+        path = Path(corpus) / shard["name"] / "kept.npy"
+        count += int(np.isin(places, np.load(path)).sum()) if path.is_file() else len(places)
+    return count
+
+
+def _link(source: Path, target: Path) -> None:
+    try:
+        os.link(source, target)
+    except OSError:  # another file system, or one without hard links
+        shutil.copy2(source, target)
+
+
+def _write_manifest(
+    parts: Sequence[Path],
+    sums: Mapping[tuple[str, str], Mapping[str, int]],
+    left_out: Sequence[str],
+    manifest: str | Path,
+) -> None:
     rows: list[Mapping[str, Any]] = []
-    with atomic_dir(out) as folder, ShardWriter(folder, vocabulary.hash, len(vocabulary), cells_per_shard) as writer:
-        for source in map(Path, harmonized):
-            coverage = read_json(source / "coverage.json")
-            require_same_vocabulary(coverage["vocabulary_hash"], str(source), vocabulary.hash, "the corpus")
-            writer.append(sparse.load_npz(source / "counts.npz"), pd.read_parquet(source / "obs.parquet"))
-            rows.append({**coverage, "status": "used"})
+    for part in parts:
+        for facts in read_json(part / "coverage.json")["datasets"]:
+            n = sums.get((part.name, facts["dataset"]), dict.fromkeys([*LEFT_OUT_HERE, "cells_kept"], 0))
+            rows.append({**facts, **n, "status": "used" if n["cells_kept"] else "no cell is left"})
     rows += [{"source": name, "status": "left out: no public address, in no mirror"} for name in left_out]
     table = pd.DataFrame(rows).reindex(columns=list(MANIFEST))
-    numbers = [c for c in MANIFEST if c not in NOT_INTEGER]
+    numbers = [c for c in MANIFEST if c not in (*TEXT, *SHARES)]
     table[numbers] = table[numbers].astype("Int64")
     write_tsv(table, manifest)
-    LOGGER.info("corpus: %d cells of %d sources", int(table["cells_kept"].sum()), len(harmonized))

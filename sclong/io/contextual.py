@@ -14,8 +14,8 @@ import numpy as np
 import zarr
 
 from sclong.errors import InputDataError
-from sclong.io.files import atomic_dir
-from sclong.io.h5ad_stream import require_space, writing
+from sclong.io.files import atomic_dir, writing
+from sclong.io.h5ad_stream import require_space
 
 CHUNK_BYTES = 2**24
 NAMES_PER_CHUNK = 2**14

@@ -12,6 +12,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from sclong.errors import InputDataError
+
 
 def _fsync(path: Path) -> None:
     fd = os.open(path, os.O_RDONLY)
@@ -83,6 +85,20 @@ def _umask() -> int:
     mask = os.umask(0)
     os.umask(mask)
     return mask
+
+
+@contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Turn an error of the file system into one that says what is there now: what was there before."""
+    try:
+        yield
+    except OSError as error:
+        reason = " ".join(str(error).split())[:200]
+        raise InputDataError(
+            f"{path} cannot be written: {type(error).__name__}: {reason}",
+            "a folder that takes files, with enough space",
+            "free space, or choose another folder; nothing is there but what was there before",
+        ) from error
 
 
 def write_text(path: str | Path, text: str) -> None:

@@ -14,11 +14,12 @@ import pandas as pd
 from scipy import sparse
 
 from sclong.errors import InputDataError, listing, nearest
+from sclong.io.mtx import read_mtx
 
 if TYPE_CHECKING:
     import anndata
 
-Format = Literal["h5ad", "10x_h5", "csv"]
+Format = Literal["h5ad", "10x_h5", "csv", "mtx"]
 UNREADABLE = (OSError, KeyError, ValueError, EOFError, RuntimeError, tarfile.TarError, zlib.error)
 HDF5_MAGIC = b"\x89HDF\r\n\x1a\n"
 ID_COLUMNS = (
@@ -43,8 +44,9 @@ def read_expression(
     path
         File.
     format
-        "h5ad" (AnnData), "10x_h5" (Cell Ranger), or "csv" (a table, plain, gzip or bzip2, names in the first row
-        and column; separated by commas if the name of the file or member holds ".csv", else by tabs).
+        "h5ad" (AnnData), "10x_h5" (Cell Ranger), "mtx" (see :func:`sclong.io.mtx.read_mtx`), or "csv" (a table, plain,
+        gzip or bzip2, names in the first row and column; separated by commas if the name of the file or member holds
+        ".csv", else by tabs).
     member
         Name of the table inside a tar archive.
     transpose
@@ -69,7 +71,7 @@ def read_expression(
         Missing, truncated or foreign file; a layer or column that is not there (with the nearest name).
     """
     path = Path(path)
-    if not path.is_file():
+    if not path.is_file() and not (format == "mtx" and path.is_dir()):
         raise InputDataError(f"{path}: no such file", "an expression file", "check the path")
     try:
         with warnings.catch_warnings():
@@ -79,6 +81,8 @@ def read_expression(
                 adata = _read_h5ad(path, layer)
             elif format == "10x_h5":
                 adata = _read_10x(path)
+            elif format == "mtx":
+                adata = read_mtx(path, member)
             else:
                 adata = _read_table(path, member, transpose)
     except InputDataError:

@@ -19,7 +19,7 @@ from anndata.io import read_elem, write_elem
 from scipy import sparse
 
 from sclong.errors import InputDataError, listing, nearest
-from sclong.io.files import atomic_path
+from sclong.io.files import atomic_path, writing
 from sclong.io.h5ad import HDF5_MAGIC, ORIGINAL_NAMES, UNREADABLE, _is_integer, choose_gene_names
 
 if TYPE_CHECKING:
@@ -40,20 +40,6 @@ def reading(path: Path) -> Iterator[None]:
             f"{path} ({path.stat().st_size:,} bytes) cannot be read: {type(error).__name__}: {reason}",
             "a whole h5ad file", "copy or fetch the file again; it may be cut short or damaged",
         ) from error  # fmt: skip
-
-
-@contextmanager
-def writing(path: Path) -> Iterator[None]:
-    """Turn an error of the file system into one that says what is there now: what was there before."""
-    try:
-        yield
-    except OSError as error:
-        reason = " ".join(str(error).split())[:200]
-        raise InputDataError(
-            f"{path} cannot be written: {type(error).__name__}: {reason}",
-            "a folder that takes files, with enough space",
-            "free space, or choose another folder; nothing is there but what was there before",
-        ) from error
 
 
 def check_outputs(source: Path, *outputs: Path) -> None:
@@ -190,6 +176,11 @@ class H5adCells:
                 return list(index.asstr()[rows])
             values = index[:] if isinstance(index, h5py.Dataset) else np.asarray(read_elem(index))
             return [str(name) for name in values[rows]]
+
+    def obs(self) -> pd.DataFrame:
+        """Return the table of cells, whole."""
+        with reading(self.path):
+            return read_elem(self._file["obs"])
 
     def blocks(self, multiple: int = 1) -> Iterator[sparse.csr_matrix]:
         """Give all cells in order, as CSR float32 blocks of a multiple of `multiple` cells (the last: what is left)."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from types import TracebackType
 
 import numpy as np
 import pandas as pd
@@ -11,93 +10,10 @@ from pandas.api.types import union_categoricals
 from scipy import sparse
 
 from sclong.errors import InputDataError, listing
-from sclong.io.files import atomic_dir, read_json, sha256_file, write_json
+from sclong.io.files import read_json, sha256_file
 
 ARRAYS = ("data", "indices", "indptr")
-OBS_COLUMNS = ("source", "donor", "tissue", "assay", "cell_type")
-
-
-class ShardWriter:
-    """Collect cells and write them as shards of equal size; ``shards.json`` is written last.
-
-    Parameters
-    ----------
-    folder
-        Folder of the shards; made if needed.
-    vocabulary_hash, n_genes
-        Of the vocabulary that the columns follow.
-    cells_per_shard
-        Cells per shard (the last has fewer).
-    """
-
-    def __init__(self, folder: str | Path, vocabulary_hash: str, n_genes: int, cells_per_shard: int) -> None:
-        self.folder = Path(folder)
-        self.folder.mkdir(parents=True, exist_ok=True)
-        self.vocabulary_hash, self.n_genes, self.cells_per_shard = vocabulary_hash, n_genes, cells_per_shard
-        self.shards: list[dict[str, object]] = []
-        self.counts: list[sparse.csr_matrix] = []
-        self.obs: list[pd.DataFrame] = []
-        self.waiting = 0
-
-    def __enter__(self) -> ShardWriter:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        if kind is None:
-            self.close()
-
-    def append(self, counts: sparse.csr_matrix, obs: pd.DataFrame) -> None:
-        """Add cells: (cells, n_genes) integer counts, and a row of `OBS_COLUMNS` for each."""
-        assert counts.shape == (len(obs), self.n_genes)
-        self.counts.append(sparse.csr_matrix(counts))
-        self.obs.append(obs[list(OBS_COLUMNS)].astype(str))
-        self.waiting += len(obs)
-        if self.waiting >= self.cells_per_shard:
-            self._write(self.waiting // self.cells_per_shard * self.cells_per_shard)
-
-    def _write(self, n: int) -> None:
-        """Write the first `n` waiting cells, `cells_per_shard` to a shard."""
-        counts = sparse.csr_matrix(sparse.vstack(self.counts, format="csr"))
-        obs = pd.concat(self.obs, ignore_index=True)
-        for start in range(0, n, self.cells_per_shard):
-            stop = min(start + self.cells_per_shard, n)
-            self._write_shard(counts[start:stop], obs.iloc[start:stop])
-        self.counts, self.obs, self.waiting = [counts[n:]], [obs.iloc[n:]], len(obs) - n
-
-    def _write_shard(self, counts: sparse.csr_matrix, obs: pd.DataFrame) -> None:
-        counts.sort_indices()
-        name = f"shard_{len(self.shards):05d}"
-        with atomic_dir(self.folder / name) as out:
-            np.save(out / "data.npy", counts.data.astype(np.uint32))
-            np.save(out / "indices.npy", counts.indices.astype(np.int32))
-            np.save(out / "indptr.npy", counts.indptr.astype(np.int64))
-            obs.to_parquet(out / "obs.parquet", index=False)
-            files = {f.name: sha256_file(f) for f in sorted(out.iterdir())}
-        self.shards.append({"name": name, "cells": len(obs), "files": files})
-
-    def close(self) -> None:
-        """Write what is left, then ``shards.json``: only now the corpus is complete.
-
-        Raises
-        ------
-        InputDataError
-            When there was no cell at all.
-        """
-        if self.waiting:
-            self._write(self.waiting)
-        if not self.shards:
-            raise InputDataError(f"{self.folder}: no cell", "a corpus with cells", "check the sources of the corpus")
-        write_json(
-            self.folder / "shards.json",
-            {
-                "vocabulary_hash": self.vocabulary_hash,
-                "n_genes": self.n_genes,
-                "cells": sum(int(str(s["cells"])) for s in self.shards),
-                "shards": self.shards,
-            },
-        )
+OBS_COLUMNS = ("source", "dataset", "donor", "tissue", "assay", "cell_type")
 
 
 class ShardStore:
@@ -136,11 +52,13 @@ class ShardStore:
                     f"{shard['cells']} cells and as many values as indices",
                     "the shard is damaged: remove the corpus folder and make it again",
                 )
-            self._arrays.append((data, indices, indptr))
-        self.starts = np.concatenate([[0], np.cumsum([s["cells"] for s in self.facts["shards"]])]).astype(np.int64)
-        parts = [
-            pd.read_parquet(self.folder / s["name"] / "obs.parquet").astype("category") for s in self.facts["shards"]
-        ]
+            kept = self._map(shard["name"], "kept") if shard["kept"] < shard["cells"] else None
+            self._arrays.append((data, indices, indptr, kept))
+        self.starts = np.concatenate([[0], np.cumsum([s["kept"] for s in self.facts["shards"]])]).astype(np.int64)
+        parts = []
+        for shard, (*_, kept) in zip(self.facts["shards"], self._arrays, strict=True):
+            obs = pd.read_parquet(self.folder / shard["name"] / "obs.parquet", columns=list(OBS_COLUMNS))
+            parts.append((obs if kept is None else obs.iloc[kept]).astype("category"))
         self.obs = pd.DataFrame({c: union_categoricals([part[c] for part in parts]) for c in OBS_COLUMNS})
 
     def _map(self, shard: str, name: str) -> np.ndarray:
@@ -160,8 +78,9 @@ class ShardStore:
         cells = np.asarray(cells, dtype=np.int64)
         values, columns, lengths = [], [], []
         for cell, shard in zip(cells, np.searchsorted(self.starts, cells, side="right") - 1, strict=True):
-            data, indices, indptr = self._arrays[shard]
-            start, stop = indptr[cell - self.starts[shard] :][:2]
+            data, indices, indptr, kept = self._arrays[shard]
+            row = cell - self.starts[shard]
+            start, stop = indptr[row if kept is None else kept[row] :][:2]
             values.append(data[start:stop])
             columns.append(indices[start:stop])
             lengths.append(stop - start)

@@ -14,7 +14,7 @@ ROLE_COLOURS = {
 }  # fmt: skip
 
 
-def _svg(figure: Figure) -> str:
+def svg(figure: Figure) -> str:
     """Return a figure as an SVG element, without the XML header."""
     FigureCanvasSVG(figure)
     buffer = io.StringIO()
@@ -72,7 +72,7 @@ def scores_figure(summary: pd.DataFrame, metrics: pd.DataFrame, benchmark: str) 
         axis.tick_params(labelsize=8)
         axis.grid(axis="x", alpha=0.25)
     axes[0].set_yticks(range(len(models)), models)
-    return _svg(figure)
+    return svg(figure)
 
 
 def training_figure(log: pd.DataFrame) -> str:
@@ -96,4 +96,4 @@ def training_figure(log: pd.DataFrame) -> str:
     axis.tick_params(labelsize=8)
     axis.legend(fontsize=8, frameon=False)
     axis.grid(alpha=0.25)
-    return _svg(figure)
+    return svg(figure)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +12,7 @@ import pandas as pd
 from sclong.io.files import read_json, write_text
 from sclong.io.tables import read_tsv
 from sclong.provenance import environment
+from sclong.report.corpus_figure import corpus_figure
 from sclong.report.figures import ROLE_COLOURS, scores_figure, training_figure
 from sclong.report.tables import read_metrics
 
@@ -43,7 +44,7 @@ def write_page(
     plan: Plan,
     summary: str | Path,
     metrics: Sequence[str | Path],
-    manifest: str | Path,
+    corpus: Mapping[str, str | Path],
     checkpoint: str | Path,
 ) -> None:
     """Write the report.
@@ -54,8 +55,10 @@ def write_page(
         HTML file to write.
     plan
         The resolved configuration.
-    summary, metrics, manifest, checkpoint
-        ``summary.tsv``, the metrics tables, the corpus manifest, the pretrained checkpoint's folder.
+    summary, metrics, checkpoint
+        ``summary.tsv``, the metrics tables, the pretrained checkpoint's folder.
+    corpus
+        Tables of the corpus: ``manifest``, ``cells``, ``genes``, ``leakage``.
     """
     table = read_tsv(summary, dtype={"scenario": str})
     for column in ("scenario", "verdict", "paper_where"):
@@ -85,7 +88,9 @@ def write_page(
         skipped=plan.skipped,
         training=training_figure(log),
         held_out=_held_out(log),
-        manifest=read_tsv(manifest, dtype=str).fillna("").to_dict("records"),
+        manifest=read_tsv(corpus["manifest"], dtype=str).fillna("").to_dict("records"),
+        leakage=read_tsv(corpus["leakage"], dtype=str).fillna("").to_dict("records"),
+        corpus=corpus_figure(read_tsv(corpus["cells"]), read_tsv(corpus["genes"])),
         checkpoint=read_json(Path(checkpoint) / "config.json"),
         results_dir=plan.config.results_dir,
         environment=environment(),

@@ -9,15 +9,15 @@ import anndata as ad
 import numpy as np
 import pandas as pd
 import pytest
-from scipy import sparse
+from corpus_files import counts_of, coverage_of, write_file_part
 
 from sclong.config_sections import CorpusSource
 from sclong.data.align import align_genes
-from sclong.data.corpus import detection_table, harmonize_source, read_source
+from sclong.data.corpus import detection_table
 from sclong.data.normalize import check_counts, log1p_cp10k
+from sclong.data.source_cells import file_dataset, read_pieces, require_wanted
 from sclong.data.vocabulary import COLUMNS, Vocabulary, read_annotation, require_same_vocabulary
 from sclong.errors import InputDataError, SclongError, VocabularyMismatchError
-from sclong.io.files import read_json
 from sclong.io.h5ad import read_expression
 
 N = 40
@@ -92,11 +92,18 @@ def test_names_that_are_untidy_but_work(vocabulary: Vocabulary, names: list[str]
 
 def test_duplicated_genes_are_summed_and_counted(tmp_path: Path, vocabulary: Vocabulary) -> None:
     path = write(tmp_path / "x.h5ad", names=[*ids()[:-1], ids()[0]])
-    harmonize_source(path, CorpusSource(name="x", input="file:x"), vocabulary, 1, tmp_path / "out")
-    out = sparse.load_npz(tmp_path / "out" / "counts.npz").toarray()
+    part = write_file_part(path, tmp_path / "out", vocabulary, minimum_genes=1)
+    out = counts_of(part).toarray()
     np.testing.assert_array_equal(out[:, 0], COUNTS[:, 0] + COUNTS[:, -1])
     assert out.sum() == COUNTS.sum()
-    assert read_json(tmp_path / "out" / "coverage.json")["duplicated"] == 1
+    assert coverage_of(part)["duplicated"] == 1
+
+
+def read_all(path: Path, source: CorpusSource) -> None:
+    dataset = file_dataset(path, source)
+    stream = dataset.open()
+    pieces = list(read_pieces(dataset, stream))
+    require_wanted(dataset, stream.n_cells, sum(int((~piece.wanted).sum()) for piece in pieces))
 
 
 # -------------------- values
@@ -129,7 +136,7 @@ def test_values_that_are_no_counts(values: np.ndarray, found: str) -> None:
 
 def test_a_source_says_which_matrix_holds_no_counts(tmp_path: Path) -> None:
     path = write(tmp_path / "x.h5ad", log1p_cp10k(COUNTS).toarray())
-    error = refused(lambda: read_source(path, CorpusSource(name="x", input="file:x")))
+    error = refused(lambda: read_all(path, CorpusSource(name="x", input="file:x")))
     assert f"{path} (X): looks log-normalised" in error.found
 
 
@@ -137,17 +144,18 @@ def test_empty_cells_are_dropped_and_counted(tmp_path: Path, vocabulary: Vocabul
     values = COUNTS.copy()
     values[[1, 4]] = 0
     path = write(tmp_path / "x.h5ad", values)
-    harmonize_source(path, CorpusSource(name="x", input="file:x"), vocabulary, 1, tmp_path / "out")
-    coverage = read_json(tmp_path / "out" / "coverage.json")
+    part = write_file_part(path, tmp_path / "out", vocabulary, minimum_genes=1)
+    coverage = coverage_of(part)
     assert (coverage["cells_in"], coverage["cells_empty"], coverage["cells_kept"]) == (6, 2, 4)
-    assert len(pd.read_parquet(tmp_path / "out" / "obs.parquet")) == 4
+    assert counts_of(part).shape[0] == 4
 
 
 def test_no_cell_has_enough_genes(tmp_path: Path, vocabulary: Vocabulary) -> None:
     path = write(tmp_path / "x.h5ad")
-    source = CorpusSource(name="x", input="file:x")
-    error = refused(lambda: harmonize_source(path, source, vocabulary, 200, tmp_path / "out"))
-    assert "none of 6 cells has 200 detected genes" in error.found
+    error = refused(lambda: write_file_part(path, tmp_path / "out", vocabulary, minimum_genes=200))
+    assert "none of 6 cells is left" in error.found
+    assert "6 few_genes" in error.found
+    assert "at least 200 genes" in error.expected
     assert "minimum_genes" in error.action
     assert not (tmp_path / "out").exists()
 
@@ -184,7 +192,7 @@ def test_a_table_with_text(tmp_path: Path) -> None:
 @pytest.mark.parametrize("key", ["donor_column", "cell_type_column"])
 def test_a_missing_column_of_obs(tmp_path: Path, key: str) -> None:
     path = write(tmp_path / "x.h5ad")
-    error = refused(lambda: read_source(path, CorpusSource(name="lung", input="file:x", **{key: "donor"})))
+    error = refused(lambda: read_all(path, CorpusSource(name="lung", input="file:x", **{key: "donor"})))
     assert "obs has no column 'donor'" in error.found
     assert "'lung'" in error.expected
     assert error.action == f"write {key}: donor_id"
@@ -201,7 +209,7 @@ def test_a_missing_column_of_obs(tmp_path: Path, key: str) -> None:
 )
 def test_a_bad_keep_cells(tmp_path: Path, query: str, found: str) -> None:
     path = write(tmp_path / "x.h5ad")
-    error = refused(lambda: read_source(path, CorpusSource(name="x", input="file:x", keep_cells=query)))
+    error = refused(lambda: read_all(path, CorpusSource(name="x", input="file:x", keep_cells=query)))
     assert found in error.found
 
 

@@ -11,7 +11,8 @@ from scipy import sparse
 
 from sclong.errors import InputDataError
 from sclong.io.files import read_json
-from sclong.io.shards import OBS_COLUMNS, ShardStore, ShardWriter
+from sclong.io.shard_writer import ShardWriter
+from sclong.io.shards import OBS_COLUMNS, ShardStore
 
 N_GENES = 11
 

@@ -14,6 +14,7 @@ LAYERS = [
     {"nn", "checkpoint"},
     {"heads", "train", "embedding", "metrics"},
     {"tasks", "models", "report"},
+    {"plan_corpus"},
     {"plan", "cli"},
 ]
 LEVEL = {room: level for level, rooms in enumerate(LAYERS) for room in rooms}

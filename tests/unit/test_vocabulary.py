@@ -11,7 +11,8 @@ import pytest
 
 from sclong.config import load_config
 from sclong.data.align import align_genes
-from sclong.data.corpus import detection_table, scan_source
+from sclong.data.corpus import detection_table
+from sclong.data.source_cells import scan_source
 from sclong.data.vocabulary import (
     Vocabulary,
     build_vocabulary,
@@ -234,7 +235,7 @@ def test_optional_sources_do_not_rank(root: Path, tmp_path: Path) -> None:
 
 def test_a_list_needs_no_scan_of_the_corpus(root: Path) -> None:
     plan = make_plan({"vocabulary": {"mode": "authors", "genes": "file:genes.txt"}}, root)
-    assert plan.ranking == []
+    assert plan.corpus.ranking == []
 
 
 def test_round_trip_keeps_table_metadata_and_hash(tables: tuple[Path, Path], tmp_path: Path) -> None:
@@ -332,8 +333,8 @@ def test_the_preset_small_makes_the_vocabulary_of_the_docs(mirror: Path, root: P
     chosen = plan.config.vocabulary
     annotation, symbols = (mirror / str(a).removeprefix("source:") for a in (chosen.annotation, chosen.symbols))
     scans = []
-    for name in plan.ranking:
-        source = plan.corpus[name]
+    for name in plan.corpus.ranking:
+        source = plan.corpus.sources[name]
         scans.append(tmp_path / f"{name}.tsv")
         scan_source(mirror / source.input.removeprefix("source:"), source, annotation, symbols, scans[-1])
     vocabulary = build_vocabulary(annotation, symbols, detection_table(scans), chosen.size)

@@ -2,15 +2,27 @@
 
 from __future__ import annotations
 
+import json
+import multiprocessing
+import os
+import sys
+import tempfile
+import time
+import traceback
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
+import torch
+import torch.distributed as dist
 from scipy import sparse
 
 from sclong.config_sections import Architecture, PretrainConfig
 from sclong.data.vocabulary import Vocabulary
-from sclong.io.shards import ShardStore, ShardWriter
+from sclong.io.shard_writer import ShardWriter
+from sclong.io.shards import ShardStore
 from sclong.knowledge.similarity import GoGraph
 
 N_GENES, N_DONORS, CELLS_PER_DONOR = 40, 6, 20
@@ -67,3 +79,64 @@ def toy_corpus(folder: Path, n_genes: int = N_GENES) -> tuple[ShardStore, Vocabu
     writer.close()
     toy_graph(vocabulary).write(folder / "go_graph.npz")
     return ShardStore(folder / "shards"), vocabulary, folder / "go_graph.npz"
+
+
+# ---------------------------------------------------------------- logs
+
+
+def log_of(folder: Path) -> list[dict]:
+    return [json.loads(line) for line in (folder / "work/training.jsonl").read_text().splitlines()]
+
+
+def largest_difference(one: list[dict], other: list[dict]) -> float:
+    """The largest relative difference between the numbers of two logs; they must have the same lines and keys."""
+    assert [line.keys() for line in one] == [line.keys() for line in other]
+    pairs = [(a[key], b[key]) for a, b in zip(one, other, strict=True) for key in a]
+    assert [a is None for a, _ in pairs] == [b is None for _, b in pairs]
+    return max(abs(a - b) / max(abs(a), 1e-12) for a, b in pairs if a != b) if one != other else 0.0
+
+
+# ---------------------------------------------------------------- processes
+
+
+def in_processes(
+    count: int, function: Callable[..., None], *arguments: Any, environment: Mapping[str, str] | None = None
+) -> list[int]:
+    """Call a function in forked processes that form a gloo process group (one process: none); return their exit codes.
+
+    Forked, so that nothing is imported again. When one process dies the others are killed, as torchrun does.
+    """
+    context = multiprocessing.get_context("fork")
+    with tempfile.TemporaryDirectory() as folder:
+        shared = (count, f"{folder}/store", function, arguments, dict(environment or {}))
+        processes = [context.Process(target=_member, args=(rank, *shared)) for rank in range(count)]
+        for process in processes:
+            process.start()
+        while any(process.is_alive() for process in processes):
+            if any(process.exitcode for process in processes):
+                time.sleep(0.5)  # the others may be about to say why
+                for process in processes:
+                    process.kill()
+            time.sleep(0.01)
+        return [process.exitcode for process in processes]
+
+
+def _member(
+    rank: int, count: int, store: str, function: Callable[..., None], arguments: tuple, environment: dict[str, str]
+) -> None:
+    from sclong.train.stop import RETRY, TrainingStoppedError
+
+    os.environ.update(environment)
+    torch.set_num_threads(1)
+    if count > 1:
+        dist.init_process_group("gloo", store=dist.FileStore(store, count), rank=rank, world_size=count)
+    try:
+        function(*arguments)
+    except TrainingStoppedError:
+        sys.exit(RETRY)
+    except BaseException:
+        traceback.print_exc()
+        sys.stderr.flush()
+        os._exit(1)
+    if count > 1:
+        dist.destroy_process_group()

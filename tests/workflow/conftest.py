@@ -29,7 +29,9 @@ class World:
 @pytest.fixture(scope="session")
 def world(root: Path, tmp_path_factory: pytest.TempPathFactory) -> World:
     """From simulated files to shards and GO graph, by the functions that the rules call."""
-    from sclong.data.corpus import build_shards, detection_table, harmonize_source, scan_source
+    from sclong.data.corpus import build_corpus, detection_table
+    from sclong.data.parts import write_part
+    from sclong.data.source_cells import file_dataset, scan_source
     from sclong.data.synthetic import simulate
     from sclong.data.vocabulary import build_vocabulary
     from sclong.knowledge.similarity import build_go_graph
@@ -39,16 +41,17 @@ def world(root: Path, tmp_path_factory: pytest.TempPathFactory) -> World:
     simulate(out / "world", seed=0)
     world = World(config, out / "world", out / "vocabulary.tsv", out / "shards", out / "go_graph.npz")
     annotation, symbols = world.path(config.vocabulary.annotation), world.path(config.vocabulary.symbols)
-    scans, harmonized = [], []
+    scans, parts = [], []
     for source in config.corpus.sources:
         scans.append(out / f"{source.name}.tsv")
         scan_source(world.path(source.input), source, annotation, symbols, scans[-1])
     vocabulary = build_vocabulary(annotation, symbols, detection_table(scans), config.vocabulary.size, None)
     vocabulary.write(world.vocabulary)
     for source in config.corpus.sources:
-        harmonized.append(out / "harmonized" / source.name)
-        harmonize_source(world.path(source.input), source, vocabulary, config.corpus.minimum_genes, harmonized[-1])
-    build_shards(harmonized, world.shards, vocabulary, config.corpus.cells_per_shard, out / "manifest.tsv", left_out=[])
+        parts.append(out / "parts" / source.name)
+        dataset, work_dir = file_dataset(world.path(source.input), source), out / "unfinished" / source.name
+        write_part([dataset], parts[-1], work_dir, vocabulary, config.corpus.filters, {})
+    build_corpus(parts, world.shards, vocabulary, out / "manifest.tsv")
     options = config.go.model_dump(exclude={"obo", "annotation"})
     build_go_graph(world.path(config.go.obo), world.path(config.go.annotation), vocabulary, **options).write(
         world.graph

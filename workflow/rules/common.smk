@@ -58,15 +58,22 @@ def check_before_start():
     blocked = sorted({job.rule.name.removeprefix("score_") for job in jobs} & set(plan.blocked))
     if blocked:
         raise WorkflowError(str(plan.blocked_error(blocked)))
-    fetched = sorted(str(f) for job in jobs if job.rule.name in ("fetch", "census") for f in job.output)
+    fetched = sorted(str(f) for job in jobs if job.rule.name in ("fetch",) for f in job.output)
     lost = [f for f in fetched if plan.lost_path(f)]
+    if plan.config.offline and any(job.rule.name.startswith("census") for job in jobs):
+        plan.require_local_census()
     if plan.config.offline and lost:
         raise WorkflowError(str(plan.offline_error(lost)))
     for name, why in plan.skipped.items():
         print(f"left out: benchmark {name}: {why}", file=sys.stderr)
-    for name in plan.corpus_left_out:
+    for name in plan.corpus.left_out:
         print(
             f"left out: corpus source {name}: it has no public address and no mirror has it",
+            file=sys.stderr,
+        )
+    for name, why in plan.corpus.not_excluded.items():
+        print(
+            f"not left out of the corpus: cells of benchmark {name}: {why}",
             file=sys.stderr,
         )
     write_json(Path(plan.config.results_dir) / "preset.json", {"preset": plan.config.preset})

@@ -1,5 +1,9 @@
 from sclong.data.world_files import WORLD_FILES
 
+PART_NAME = "[a-z0-9_]+"
+FILTERS = plan.config.corpus.filters.model_dump()
+CENSUS = plan.config.corpus.census and plan.config.corpus.census.model_dump()
+
 
 rule simulate:
     output:
@@ -8,6 +12,7 @@ rule simulate:
         log_of("simulate"),
     benchmark:
         usage_of("simulate")
+    priority: 10
     conda:
         CONDA
     threads: 1
@@ -25,7 +30,7 @@ rule simulate:
 
 rule scan_source:
     input:
-        data=lambda wildcards: plan.path(plan.corpus[wildcards.name].input),
+        data=lambda wildcards: plan.path(plan.corpus.sources[wildcards.name].input),
         annotation=plan.path(plan.config.vocabulary.annotation),
         symbols=plan.paths([a for a in [plan.config.vocabulary.symbols] if a]),
     output:
@@ -35,6 +40,7 @@ rule scan_source:
         log_of("scan_source", "{name}"),
     benchmark:
         usage_of("scan_source", "{name}")
+    priority: 10
     conda:
         CONDA
     threads: 1
@@ -42,12 +48,35 @@ rule scan_source:
         mem_mb=grows(4000),
         runtime=grows(60),
     params:
-        source=lambda wildcards: plan.corpus[wildcards.name].model_dump(),
-        code=plan.code("sclong.data.corpus"),
+        source=lambda wildcards: plan.corpus.sources[wildcards.name].model_dump(),
+        code=plan.code("sclong.data.source_cells"),
     message:
         "Reading which genes {wildcards.name} detects"
     script:
         "../scripts/scan_source.py"
+
+
+rule census_list:
+    output:
+        datasets=plan.result("corpus", "census_datasets.tsv"),
+        detection=plan.result("corpus", "detection", "census.tsv"),
+    log:
+        log_of("census_list"),
+    benchmark:
+        usage_of("census_list")
+    conda:
+        CONDA
+    threads: 1
+    resources:
+        mem_mb=grows(8000),
+        runtime=grows(120),
+    params:
+        config=CENSUS,
+        code=plan.code("sclong.data.census"),
+    message:
+        "Listing the data sets of the CELLxGENE Census"
+    script:
+        "../scripts/census_list.py"
 
 
 rule vocabulary:
@@ -55,7 +84,8 @@ rule vocabulary:
         annotation=plan.path(plan.config.vocabulary.annotation),
         symbols=plan.paths([a for a in [plan.config.vocabulary.symbols] if a]),
         genes=plan.paths([a for a in [plan.config.vocabulary.genes] if a]),
-        detection=expand(rules.scan_source.output.detection, name=plan.ranking),
+        detection=expand(rules.scan_source.output.detection, name=plan.corpus.ranking)
+        + (rules.census_list.output.detection if plan.corpus.census_ranks else []),
     output:
         report(
             plan.result("vocabulary", "vocabulary.tsv"),
@@ -66,6 +96,7 @@ rule vocabulary:
         log_of("vocabulary"),
     benchmark:
         usage_of("vocabulary")
+    priority: 10
     conda:
         CONDA
     threads: 1
@@ -76,7 +107,7 @@ rule vocabulary:
         mode=plan.config.vocabulary.mode,
         size=plan.config.vocabulary.size,
         release=plan.config.vocabulary.release,
-        ranked_by=plan.ranking,
+        ranked_by=plan.corpus.ranking + ["census"] * plan.corpus.census_ranks,
         code=plan.code("sclong.data.vocabulary"),
     message:
         "Building the gene vocabulary"
@@ -84,36 +115,123 @@ rule vocabulary:
         "../scripts/vocabulary.py"
 
 
-rule harmonize_source:
+# A part is written beside its place, in params, not in output: Snakemake deletes the outputs of a job that fails, and
+# a job that is killed goes on where it was.
+rule corpus_part:
     input:
-        data=lambda wildcards: plan.path(plan.corpus[wildcards.name].input),
+        data=lambda wildcards: plan.path(plan.corpus.sources[wildcards.name].input),
         vocabulary=rules.vocabulary.output[0],
     output:
-        directory(plan.result("corpus", "harmonized", "{name}")),
+        directory(plan.result("corpus", "parts", "{name}")),
     log:
-        log_of("harmonize_source", "{name}"),
+        log_of("corpus_part", "{name}"),
     benchmark:
-        usage_of("harmonize_source", "{name}")
+        usage_of("corpus_part", "{name}")
+    wildcard_constraints:
+        name=f"(?!census_[0-9]+$){PART_NAME}",
+    priority: 10
     conda:
         CONDA
     threads: 1
     resources:
         mem_mb=grows(4000),
-        runtime=grows(60),
+        runtime=grows(120),
     params:
-        source=lambda wildcards: plan.corpus[wildcards.name].model_dump(),
-        minimum_genes=plan.config.corpus.minimum_genes,
-        code=plan.code("sclong.data.corpus"),
+        work_dir=plan.result("corpus", "unfinished", "{name}"),
+        source=lambda wildcards: plan.corpus.sources[wildcards.name].model_dump(),
+        filters=FILTERS,
+        code=plan.code("sclong.data.parts", "sclong.data.source_cells", "sclong.io.shard_writer"),
     message:
-        "Harmonising {wildcards.name} to the vocabulary"
+        "Bringing {wildcards.name} to the vocabulary"
     script:
-        "../scripts/harmonize_source.py"
+        "../scripts/corpus_part.py"
+
+
+rule census_part:
+    input:
+        datasets=rules.census_list.output.datasets,
+        vocabulary=rules.vocabulary.output[0],
+    output:
+        directory(plan.result("corpus", "parts", "census_{number}")),
+    log:
+        log_of("census_part", "{number}"),
+    benchmark:
+        usage_of("census_part", "{number}")
+    wildcard_constraints:
+        number="[0-9]+",
+    priority: 10
+    conda:
+        CONDA
+    threads: 1
+    resources:
+        mem_mb=grows(16000),
+        runtime=grows(1440),
+    params:
+        work_dir=plan.result("corpus", "unfinished", "census_{number}"),
+        filters=FILTERS,
+        config=CENSUS,
+        code=plan.code("sclong.data.census", "sclong.data.parts", "sclong.data.source_cells", "sclong.io.shard_writer"),
+    message:
+        "Reading part {wildcards.number} of the CELLxGENE Census"
+    script:
+        "../scripts/census_part.py"
+
+
+rule benchmark_cells:
+    input:
+        dataset=plan.result("datasets", "{dataset}"),
+        vocabulary=rules.vocabulary.output[0],
+    output:
+        plan.result("corpus", "benchmark_cells", "{dataset}.npz"),
+    log:
+        log_of("benchmark_cells", "{dataset}"),
+    benchmark:
+        usage_of("benchmark_cells", "{dataset}")
+    priority: 10
+    conda:
+        CONDA
+    threads: 1
+    resources:
+        mem_mb=grows(4000),
+        runtime=grows(30),
+    params:
+        code=plan.code("sclong.data.leakage", "sclong.io.cell_hash"),
+    message:
+        "Hashing the cells of {wildcards.dataset}"
+    script:
+        "../scripts/benchmark_cells.py"
+
+
+rule find_overlap:
+    input:
+        parts=expand(plan.result("corpus", "parts", "{part}"), part=plan.corpus.parts),
+        cells=rules.benchmark_cells.output[0],
+    output:
+        plan.result("corpus", "overlap", "{dataset}.parquet"),
+    log:
+        log_of("find_overlap", "{dataset}"),
+    benchmark:
+        usage_of("find_overlap", "{dataset}")
+    priority: 10
+    conda:
+        CONDA
+    threads: 1 if plan.config.preset == "demo" else 8
+    resources:
+        mem_mb=grows(2000 if plan.config.preset == "demo" else 16000),
+        runtime=grows(240),
+    params:
+        code=plan.code("sclong.data.leakage", "sclong.io.cell_hash"),
+    message:
+        "Looking for cells of {wildcards.dataset} in the corpus"
+    script:
+        "../scripts/find_overlap.py"
 
 
 rule shards:
     input:
         vocabulary=rules.vocabulary.output[0],
-        sources=expand(rules.harmonize_source.output, name=plan.corpus),
+        parts=expand(plan.result("corpus", "parts", "{part}"), part=plan.corpus.parts),
+        overlaps=expand(rules.find_overlap.output[0], dataset=plan.corpus.excluded),
     output:
         shards=directory(plan.result("corpus", "shards")),
         manifest=report(
@@ -125,17 +243,78 @@ rule shards:
         log_of("shards"),
     benchmark:
         usage_of("shards")
+    priority: 10
     conda:
         CONDA
     threads: 1
     resources:
-        mem_mb=grows(4000),
+        mem_mb=grows(2000 if plan.config.preset == "demo" else 16000),
         runtime=grows(240),
     params:
-        cells_per_shard=plan.config.corpus.cells_per_shard,
-        left_out=plan.corpus_left_out,
+        left_out=plan.corpus.left_out,
         code=plan.code("sclong.data.corpus"),
     message:
-        "Writing the corpus as shards"
+        "Putting the corpus together"
     script:
         "../scripts/shards.py"
+
+
+rule leakage:
+    input:
+        corpus=rules.shards.output.shards,
+        cells=expand(rules.benchmark_cells.output[0], dataset=plan.datasets),
+        overlaps=expand(rules.find_overlap.output[0], dataset=plan.datasets),
+    output:
+        report(
+            plan.result("leakage.tsv"),
+            category="Corpus",
+            caption="../report/leakage.rst",
+        ),
+    log:
+        log_of("leakage"),
+    benchmark:
+        usage_of("leakage")
+    conda:
+        CONDA
+    threads: 1
+    resources:
+        mem_mb=grows(2000 if plan.config.preset == "demo" else 8000),
+        runtime=grows(60),
+    params:
+        datasets={d: plan.benchmarks_of(d) for d in plan.datasets},
+        excluded=list(plan.corpus.excluded),
+        not_compared={**plan.skipped, **plan.blocked, **plan.corpus.not_excluded},
+        code=plan.code("sclong.data.leakage"),
+    message:
+        "Auditing the corpus for cells of benchmarks"
+    script:
+        "../scripts/leakage.py"
+
+
+rule corpus_summary:
+    input:
+        shards=rules.shards.output.shards,
+        vocabulary=rules.vocabulary.output[0],
+    output:
+        cells=report(
+            plan.result("corpus", "cells.tsv"),
+            category="Corpus",
+            caption="../report/corpus_summary.rst",
+        ),
+        genes=plan.result("corpus", "genes.tsv"),
+    log:
+        log_of("corpus_summary"),
+    benchmark:
+        usage_of("corpus_summary")
+    conda:
+        CONDA
+    threads: 1
+    resources:
+        mem_mb=grows(2000 if plan.config.preset == "demo" else 16000),
+        runtime=grows(240),
+    params:
+        code=plan.code("sclong.data.corpus_summary"),
+    message:
+        "Counting the cells of the corpus"
+    script:
+        "../scripts/corpus_summary.py"

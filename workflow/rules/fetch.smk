@@ -1,6 +1,5 @@
 localrules:
     fetch,
-    census,
 
 
 rule fetch:
@@ -23,24 +22,3 @@ rule fetch:
         "Fetching {wildcards.source}/{wildcards.file}"
     script:
         "../scripts/fetch.py"
-
-
-rule census:
-    output:
-        plan.fetched("census", "{tissue}.h5ad"),
-    log:
-        log_of("census", "{tissue}"),
-    benchmark:
-        usage_of("census", "{tissue}")
-    conda:
-        CONDA
-    threads: 1
-    resources:
-        mem_mb=grows(64000),
-        runtime=grows(720),
-    params:
-        code=plan.code("sclong.data.census"),
-    message:
-        "Reading tissue {wildcards.tissue} from the CELLxGENE Census"
-    script:
-        "../scripts/census.py"

@@ -32,6 +32,9 @@ rule report_page:
         summary=rules.summary.output[0],
         metrics=plan.metrics(),
         manifest=rules.shards.output.manifest,
+        cells=rules.corpus_summary.output.cells,
+        genes=rules.corpus_summary.output.genes,
+        leakage=rules.leakage.output[0],
         checkpoint=rules.pretrain.output.checkpoint,
     output:
         report(
@@ -53,7 +56,7 @@ rule report_page:
         config=plan.config.model_dump(),
         skipped=plan.skipped,
         not_applicable=plan.not_applicable(),
-        code=plan.code("sclong.report.page"),
+        code=plan.code("sclong.report.page", "sclong.report.corpus_figure"),
     message:
         "Drawing the report"
     script:

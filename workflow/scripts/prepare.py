@@ -10,9 +10,9 @@ with logged(snakemake):
 
     plan = make_plan(snakemake.config)
     name = snakemake.params.benchmark
-    spec = plan.data[name]
+    spec = plan.spec(name)
     inputs = {
         role: Path(path) if isinstance(path := plan.paths(value), str) else [Path(p) for p in path]
         for role, value in spec.inputs.items()
     }
-    prepare_dataset(plan.benchmarks[name], spec, inputs, Path(snakemake.output[0]))
+    prepare_dataset(plan.cards[name], spec, inputs, Path(snakemake.output[0]))

@@ -11,6 +11,6 @@ with logged(snakemake):
         plan=make_plan(snakemake.config),
         summary=snakemake.input.summary,
         metrics=snakemake.input.metrics,
-        manifest=snakemake.input.manifest,
+        corpus={name: snakemake.input[name] for name in ("manifest", "cells", "genes", "leakage")},
         checkpoint=snakemake.input.checkpoint,
     )

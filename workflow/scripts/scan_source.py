@@ -4,7 +4,7 @@ from sclong.runlog import logged
 
 with logged(snakemake):
     from sclong.config_sections import CorpusSource
-    from sclong.data.corpus import scan_source
+    from sclong.data.source_cells import scan_source
 
     scan_source(
         snakemake.input.data,

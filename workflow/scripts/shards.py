@@ -1,16 +1,16 @@
-"""Write all harmonised sources as memory-mapped shards, and the manifest."""
+"""Put the parts together: duplicates and cells of benchmarks left out, nothing copied, one manifest."""
 
 from sclong.runlog import logged
 
 with logged(snakemake):
-    from sclong.data.corpus import build_shards
+    from sclong.data.corpus import build_corpus
     from sclong.data.vocabulary import Vocabulary
 
-    build_shards(
-        snakemake.input.sources,
+    build_corpus(
+        snakemake.input.parts,
         snakemake.output.shards,
         Vocabulary.read(snakemake.input.vocabulary),
-        snakemake.params.cells_per_shard,
         snakemake.output.manifest,
+        overlaps=snakemake.input.overlaps,
         left_out=snakemake.params.left_out,
     )

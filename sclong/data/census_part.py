@@ -1,0 +1,63 @@
+"""Parts of the corpus that come from the CELLxGENE Census: some of its data sets, one after the other."""
+
+from __future__ import annotations
+
+from functools import partial
+from pathlib import Path
+
+from sclong.config_sections import CellFilters, CensusConfig, CorpusSource
+from sclong.data.census import detection, divide, list_datasets, open_census, stream_dataset
+from sclong.data.parts import write_part
+from sclong.data.source_cells import DataSet
+from sclong.data.vocabulary import Vocabulary
+from sclong.io.tables import read_tsv, write_tsv
+
+SOURCE = CorpusSource(
+    name="census", input="census", donor_column="donor_id", tissue_column="tissue_general", assay_column="assay",
+    cell_type_column="cell_type",
+)  # fmt: skip
+
+
+def write_census_list(config: CensusConfig, datasets: str | Path, detected: str | Path) -> None:
+    """Write the data sets of the Census with the part each belongs to, and how many of them detect each gene.
+
+    Parameters
+    ----------
+    config
+        Which release, which cells, how many parts.
+    datasets, detected
+        Tab-separated tables to write; `detected` has the columns ensembl_id, datasets, cells.
+    """
+    with open_census(config) as census:
+        table = list_datasets(census, config)
+        part_of = {name: number for number, names in enumerate(divide(table, config.parts)) for name in names}
+        write_tsv(table.assign(part=table["dataset_id"].map(part_of)), datasets)
+        write_tsv(detection(census, config, table), detected)
+
+
+def write_census_part(
+    datasets: str | Path, part: int, out: str | Path, work_dir: str | Path, vocabulary: Vocabulary,
+    filters: CellFilters, config: CensusConfig,
+) -> None:  # fmt: skip
+    """Write the cells of one part of the Census as shards; killed, it goes on where it was.
+
+    Parameters
+    ----------
+    datasets
+        Table that :func:`write_census_list` wrote.
+    part
+        Number of the part, from 0.
+    out, work_dir, vocabulary, filters
+        As :func:`~sclong.data.parts.write_part`.
+    config
+        Which release, which cells.
+    """
+    table = read_tsv(datasets, ["dataset_id", "part"], dtype={"dataset_id": str, "part": int})
+    names = table.loc[table["part"] == part, "dataset_id"].tolist()
+    with open_census(config) as census:
+        sets = [
+            DataSet(name, SOURCE, partial(stream_dataset, census, name, config), f"Census data set {name}")
+            for name in names
+        ]
+        identity = {"census": config.model_dump(exclude={"uri", "tiledb", "parts", "piece_cells"}), "datasets": names}
+        write_part(sets, out, work_dir, vocabulary, filters, identity, may_be_empty=True)

@@ -1,0 +1,19 @@
+"""Bring one source to the vocabulary: counts kept, duplicates summed, cells filtered, coverage reported."""
+
+from sclong.runlog import logged
+
+with logged(snakemake):
+    from sclong.config_sections import CellFilters, CorpusSource
+    from sclong.data.parts import file_identity, write_part
+    from sclong.data.source_cells import file_dataset
+    from sclong.data.vocabulary import Vocabulary
+
+    source = CorpusSource(**snakemake.params.source)
+    write_part(
+        [file_dataset(snakemake.input.data, source)],
+        snakemake.output[0],
+        snakemake.params.work_dir,
+        Vocabulary.read(snakemake.input.vocabulary),
+        CellFilters(**snakemake.params.filters),
+        file_identity(snakemake.input.data, source),
+    )
