@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,6 +26,25 @@ class World:
     def path(self, address: str) -> Path:
         assert address.startswith("world:")
         return self.folder / address.removeprefix("world:")
+
+
+PARTS = ("Snakefile", "config", "workflow", "profiles", "envs", "resources", "slurm")
+
+
+@pytest.fixture
+def clone(root: Path, tmp_path: Path) -> Path:
+    """A copy of what a workflow run reads, to run in and to edit."""
+    folder = tmp_path / "clone"
+    folder.mkdir()
+    for part in PARTS:
+        source = root / part
+        if source.is_symlink():
+            (folder / part).symlink_to(os.readlink(source))
+        elif source.is_dir():
+            shutil.copytree(source, folder / part)
+        elif source.exists():
+            shutil.copy(source, folder / part)
+    return folder
 
 
 @pytest.fixture(scope="session")

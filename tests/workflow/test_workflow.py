@@ -13,24 +13,6 @@ from pathlib import Path
 
 import pytest
 
-PARTS = ("Snakefile", "config", "workflow", "profiles", "envs", "resources", "slurm")
-
-
-@pytest.fixture
-def clone(root: Path, tmp_path: Path) -> Path:
-    """A copy of what a workflow run reads, to run in and to edit."""
-    folder = tmp_path / "clone"
-    folder.mkdir()
-    for part in PARTS:
-        source = root / part
-        if source.is_symlink():
-            (folder / part).symlink_to(os.readlink(source))
-        elif source.is_dir():
-            shutil.copytree(source, folder / part)
-        elif source.exists():
-            shutil.copy(source, folder / part)
-    return folder
-
 
 def snakemake(folder: Path, *args: str, **env: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(

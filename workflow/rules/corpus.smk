@@ -85,7 +85,7 @@ rule vocabulary:
         symbols=plan.paths([a for a in [plan.config.vocabulary.symbols] if a]),
         genes=plan.paths([a for a in [plan.config.vocabulary.genes] if a]),
         detection=expand(rules.scan_source.output.detection, name=plan.corpus.ranking)
-        + (rules.census_list.output.detection if plan.corpus.census_ranks else []),
+        + [rules.census_list.output.detection] * plan.corpus.census_ranks,
     output:
         report(
             plan.result("vocabulary", "vocabulary.tsv"),
