@@ -6,7 +6,7 @@ import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import torch
@@ -18,6 +18,7 @@ from sclong import __version__
 from sclong.cards import describe_validation
 from sclong.checkpoint.start import start_gene_tables
 from sclong.config_sections import Architecture
+from sclong.data.normalize import Normalization
 from sclong.data.vocabulary import Vocabulary
 from sclong.errors import CheckpointError, ConfigError, DeviceError, InputDataError, VocabularyMismatchError, listing
 from sclong.io.files import atomic_dir, read_json, sha256_file, write_json, write_text
@@ -57,6 +58,11 @@ class LoadedModel:
         """Device of the weights."""
         return next(self.model.parameters()).device
 
+    @property
+    def normalization(self) -> str:
+        """What counts become before the model reads them: :func:`sclong.data.normalize.normalize_cell`."""
+        return str(self.config["normalization"])
+
     @torch.no_grad()
     def __call__(self, values_BN: torch.Tensor | np.ndarray) -> Output:
         """Run the model on cells, without gradients; for gradients call ``model``.
@@ -64,8 +70,8 @@ class LoadedModel:
         Parameters
         ----------
         values_BN : (B, genes + 1)
-            Values as the model reads them: counts after :func:`sclong.data.normalize.log1p_cp10k`, genes in the order
-            of the vocabulary, and one column more, PAD, which is 0. Values of -1 and below are masked.
+            Values as the model reads them: counts after :func:`sclong.data.normalize.normalize_counts`, genes in the
+            order of the vocabulary, and one column more, PAD, which is 0. Values of -1 and below are masked.
 
         Returns
         -------
@@ -103,6 +109,7 @@ def save_checkpoint(
     *,
     training_log: Path | None,
     card: Mapping[str, Any],
+    normalization: str = NORMALIZATION,
 ) -> None:
     """Write a checkpoint folder, whole or not at all.
 
@@ -116,6 +123,8 @@ def save_checkpoint(
         ``training.jsonl`` of the training; None: untrained.
     card
         Facts for the model card (what it was trained on, steps, ...).
+    normalization
+        What counts became in training, and become whenever the checkpoint reads them.
     """
     with atomic_dir(folder) as out:
         state = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
@@ -133,7 +142,7 @@ def save_checkpoint(
             "architecture": arch.model_dump(),
             "n_genes": len(vocabulary),
             "vocabulary_hash": vocabulary.hash,
-            "normalization": NORMALIZATION,
+            "normalization": normalization,
             "card": dict(card),
             "environment": environment(),
         }
@@ -264,7 +273,7 @@ def read_config(path: Path) -> tuple[dict[str, Any], Architecture]:
     Raises
     ------
     CheckpointError
-        Damaged file, missing or wrong keys, another normalisation than that of this version.
+        Damaged file, missing or wrong keys, a normalisation that this version does not know.
     """
     try:
         config = read_json(path)
@@ -275,10 +284,10 @@ def read_config(path: Path) -> tuple[dict[str, Any], Architecture]:
             f"{path}: {type(error).__name__}: {error}", "the config.json that the checkpoint was written with",
             "copy the checkpoint again",
         ) from error  # fmt: skip
-    if found["normalization"] != NORMALIZATION:
+    if found["normalization"] not in get_args(Normalization):
         raise CheckpointError(
-            f"{path}: the model reads values normalised as {found['normalization']!r}", repr(NORMALIZATION),
-            "use the version of sclong that wrote it",
+            f"{path}: the model reads values normalised as {found['normalization']!r}",
+            f"one of {', '.join(get_args(Normalization))}", "use the version of sclong that wrote it",
         )  # fmt: skip
     return config, arch
 

@@ -70,8 +70,10 @@ def cells_of(adata: anndata.AnnData, vocabulary: Vocabulary, layer: str | None) 
     return Cells(adata.n_obs, alignment, value_kind, blocks, lambda rows: list(adata.obs_names[rows]))
 
 
-def check_cells(cells: Cells) -> None:
+def check_cells(cells: Cells, normalization: str = "log1p_cp10k") -> None:
     """Check, before hours are spent, that values are of their kind and that every cell has a gene of the vocabulary.
+
+    `normalization` is that of the model which shall read them.
 
     Raises
     ------
@@ -81,7 +83,7 @@ def check_cells(cells: Cells) -> None:
     known = np.flatnonzero(cells.alignment.positions >= 0)
     start, empty = 0, []
     for block in cells.blocks(1):
-        values = to_model_values(block[:, known], cells.value_kind)
+        values = to_model_values(block[:, known], cells.value_kind, normalization)
         detected = np.asarray((values != 0).sum(axis=1)).ravel()
         empty.append(start + np.flatnonzero(detected == 0))
         start += block.shape[0]

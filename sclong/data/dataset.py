@@ -1,40 +1,86 @@
-"""Which cells a training step sees, and as what: pure functions of the seed and the step, so nothing need be saved."""
+"""Which cells a training step sees, and as what: pure functions of the seed and the step, so nothing need be saved.
+
+Shapes: B cells, N genes.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import lru_cache
 
 import numpy as np
 import torch
 from scipy import sparse
 
-from sclong.data.normalize import to_model_values
+from sclong.data.normalize import normalize_cell, normalize_counts
 from sclong.errors import InputDataError
 from sclong.io.shards import ShardStore
 from sclong.seeding import derive_seed, rng
 
+ROUNDS = 6
+COUNTS = np.arange(2**16, dtype=np.float64)
+WHAT = {"donor": "donor", "dataset": "data set", "cell": "cell"}
 
-def held_out_donors(donors: Sequence[str], fraction: float, seed: int) -> set[str]:
-    """Choose the donors whose cells are never trained on.
 
-    Every donor has a rank that depends on its name and the seed only; the first ``round(fraction * n)`` are held out,
-    at least one, never all. A donor's name counts wherever it appears: one person in two sources is one donor.
+def held_out_names(names: Sequence[str], fraction: float, seed: int, what: str = "donor") -> set[str]:
+    """Choose the donors (or data sets) whose cells are never trained on.
+
+    Every one has a rank that depends on its name and the seed only; the first ``round(fraction * n)`` are held out, at
+    least one, never all. A donor's name counts wherever it appears: one person in two sources is one donor.
 
     Raises
     ------
     InputDataError
-        When there are fewer than two donors.
+        When there are fewer than two.
     """
-    names = sorted(set(donors))
-    if len(names) < 2:
+    distinct = sorted(set(names))
+    if len(distinct) < 2:
         raise InputDataError(
-            f"the corpus has {len(names)} donor(s)",
+            f"the corpus has {len(distinct)} {WHAT[what]}(s)",
             "at least two, so that one can be held out",
             "name the donor_column of the corpus's sources, or add a source",
         )
-    count = min(max(1, round(fraction * len(names))), len(names) - 1)
-    return set(sorted(names, key=lambda name: (derive_seed("held-out donor", seed, name), name))[:count])
+    count = min(max(1, round(fraction * len(distinct))), len(distinct) - 1)
+    return set(sorted(distinct, key=lambda name: (derive_seed(f"held-out {what}", seed, name), name))[:count])
+
+
+def shuffled(places: np.ndarray, n: int, key: int) -> np.ndarray:
+    """Return where a permutation of 0 .. n-1 puts some places, without making the whole permutation.
+
+    A Feistel network of `ROUNDS` rounds over the next power of four, walked until a place below n is met. A list of 48
+    million numbers for every epoch and every worker would be 384 MB.
+
+    Parameters
+    ----------
+    places : (k,) int64
+        Numbers below n.
+    n
+        Size of the set.
+    key
+        Names the permutation, 0 to 2**64 - 1.
+
+    Returns
+    -------
+    (k,) int64
+    """
+    half = np.uint64(max((int(n - 1).bit_length() + 1) // 2, 1))
+    mask = (np.uint64(1) << half) - np.uint64(1)
+    keys = _mix(np.uint64(key) + np.arange(1, ROUNDS + 1, dtype=np.uint64))
+    out = np.asarray(places, dtype=np.uint64).copy()
+    left_over = np.ones(len(out), dtype=bool)
+    while left_over.any():
+        left, right = out[left_over] >> half, out[left_over] & mask
+        for round_key in keys:
+            left, right = right, left ^ (_mix(right + round_key) & mask)
+        out[left_over] = left << half | right
+        left_over = out >= np.uint64(n)
+    return out.astype(np.int64)
+
+
+def _mix(x: np.ndarray) -> np.ndarray:
+    """Scramble 64 bits (the finaliser of SplitMix64)."""
+    x = (x ^ x >> np.uint64(30)) * np.uint64(0xBF58476D1CE4E5B9)
+    x = (x ^ x >> np.uint64(27)) * np.uint64(0x94D049BB133111EB)
+    return x ^ x >> np.uint64(31)
 
 
 class CellOrder:
@@ -54,36 +100,41 @@ class CellOrder:
     """
 
     def __init__(self, rows: np.ndarray, batch_size: int, seed: int) -> None:
-        self.rows, self.batch_size = rows, batch_size
-        self._epoch = lru_cache(maxsize=2)(lambda epoch: rng("order of cells", seed, epoch).permutation(len(rows)))
+        self.rows, self.batch_size, self.seed = rows, batch_size, seed
 
     def cells(self, step: int) -> np.ndarray:
         """Return the store positions of the cells of step `step` (the first step is 1), (batch_size,) int64."""
         place = np.arange((step - 1) * self.batch_size, step * self.batch_size)
         epoch, within = np.divmod(place, len(self.rows))
-        return np.concatenate([self.rows[self._epoch(int(e))[within[epoch == e]]] for e in np.unique(epoch)])
+        keys = {int(e): derive_seed("order of cells", self.seed, int(e)) for e in np.unique(epoch)}
+        parts = [shuffled(within[epoch == e], len(self.rows), key % 2**64) for e, key in keys.items()]
+        return self.rows[np.concatenate(parts)]
 
 
 class PretrainingCells:
-    """The corpus, cut by donor into cells to train on and a fixed sample of held-out cells.
+    """The corpus, cut into cells to train on and a fixed sample of held-out cells.
 
     Parameters
     ----------
     store
-        The shards; ``store.obs["donor"]`` says whose each cell is.
+        The shards; ``store.obs`` says whose each cell is.
     batch_size
-        Cells per training step.
+        Cells per training step, of all processes.
     held_out_fraction
-        Share of donors held out.
+        Share of donors, data sets or cells held out.
     validation_cells
         Held-out cells that are looked at (fewer when there are not so many).
     seed
         Of the cut, the sample and the order.
+    held_out_by
+        "donor", "dataset", or "cell": the published cut, where cells of one donor are on both sides.
+    normalization
+        What counts become; see :func:`sclong.data.normalize.normalize_cell`.
 
     Attributes
     ----------
     donors : set of str
-        The held-out donors.
+        The held-out donors (of the held-out data sets; none when cells are held out).
     order : CellOrder
         The training cells.
     validation : (cells,) int64
@@ -91,12 +142,28 @@ class PretrainingCells:
     """
 
     def __init__(
-        self, store: ShardStore, *, batch_size: int, held_out_fraction: float, validation_cells: int, seed: int
+        self,
+        store: ShardStore,
+        *,
+        batch_size: int,
+        held_out_fraction: float,
+        validation_cells: int,
+        seed: int,
+        held_out_by: str = "donor",
+        normalization: str = "log1p_cp10k",
     ) -> None:
-        self.store = store
-        donor = store.obs["donor"].astype(str)
-        self.donors = held_out_donors(donor.unique(), held_out_fraction, seed)
-        held_out = donor.isin(self.donors).to_numpy()
+        self.store, self.normalization = store, normalization
+        if held_out_by == "cell":
+            count = min(max(1, round(held_out_fraction * len(store))), len(store) - 1)
+            held_out = np.zeros(len(store), dtype=bool)
+            held_out[rng("held-out cells", seed).permutation(len(store))[:count]] = True
+            self.donors: set[str] = set()
+        else:
+            groups = store.obs[held_out_by].astype("category")
+            names = held_out_names(list(map(str, groups.unique())), held_out_fraction, seed, held_out_by)
+            chosen = np.array([str(name) in names for name in groups.cat.categories])
+            held_out = chosen[groups.cat.codes.to_numpy()]
+            self.donors = set(map(str, store.obs["donor"][held_out].unique()))
         self.order = CellOrder(np.flatnonzero(~held_out), batch_size, seed)
         sample = rng("validation cells", seed).permutation(np.flatnonzero(held_out))[:validation_cells]
         self.validation = np.sort(sample)
@@ -106,10 +173,26 @@ class PretrainingCells:
 
         Returns
         -------
-        (len(rows), n_genes + 1) float32
-            log1p of counts per ten thousand; the last column is PAD, 0.
+        (B, N + 1) float32
+            Normalised counts; the last column is PAD, 0.
         """
-        return dense_with_pad(to_model_values(self.store.rows(rows), "counts"))
+        out_BN = np.zeros((len(rows), self.store.n_genes + 1), dtype=np.float32)
+        for out_N, row in zip(out_BN, rows, strict=True):
+            counts, genes = self.store.cell(int(row))
+            out_N[genes] = normalized(counts, self.normalization)
+        return torch.from_numpy(out_BN)
+
+    def values_naive(self, rows: np.ndarray) -> torch.Tensor:
+        """Return what :meth:`values` returns, by way of a sparse matrix (the twin that tests compare with)."""
+        return dense_with_pad(normalize_counts(self.store.rows(rows), self.normalization))
+
+
+def normalized(counts: np.ndarray, name: str) -> np.ndarray:
+    """Return the normalised counts of a cell, (detected,) float32; each count that may occur is computed once."""
+    highest = int(counts.max()) if len(counts) else 0
+    if highest >= min(len(COUNTS), 4 * len(counts)):
+        return normalize_cell(counts, counts.astype(np.float64), name)
+    return normalize_cell(counts, COUNTS[: highest + 1], name)[counts]
 
 
 def dense_with_pad(values: sparse.csr_matrix) -> torch.Tensor:

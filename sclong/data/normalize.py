@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Literal, get_args
 
 import numpy as np
 from scipy import sparse
@@ -10,6 +10,64 @@ from scipy import sparse
 from sclong.errors import InputDataError
 
 ValueKind = Literal["counts", "log1p_cp10k", "nonnegative"]
+Normalization = Literal["log1p_cp10k", "cp10k", "paper_log"]
+PAPER_MAXIMUM = 10.0
+
+
+def normalize_cell(counts: np.ndarray, values: np.ndarray, name: str) -> np.ndarray:
+    """Return what counts of one cell become.
+
+    ==============  ==============================================================================================
+    log1p_cp10k     log(1 + 10,000 x / total of the cell), natural logarithm
+    cp10k           10,000 x / total of the cell
+    paper_log       log(x / 10,000 + 1), then all of a cell times one number, so that its greatest value is 10
+    ==============  ==============================================================================================
+
+    The last is the sentence of the paper's Methods taken literally, x being raw counts and the scale that of each cell.
+    As x / 10,000 is small, it is nearly proportional to counts. The published preprocessing code and embedding code say
+    other things; which one made the released corpus is not known.
+
+    Parameters
+    ----------
+    counts : (detected,)
+        All counts of the cell.
+    values : (k,)
+        Counts to transform: those of the cell, or each that may occur.
+    name
+        Name of the normalisation.
+
+    Returns
+    -------
+    (k,) float32
+        0 for a cell without counts.
+    """
+    if name == "paper_log":
+        greatest = np.log1p(counts.max() / 1e4) if len(counts) else 0.0
+        return (np.log1p(values / 1e4) * (PAPER_MAXIMUM / greatest if greatest > 0 else 0.0)).astype(np.float32)
+    total = float(counts.sum(dtype=np.float64))
+    per_10k = values * (1e4 / total if total > 0 else 0.0)
+    return (np.log1p(per_10k) if name == "log1p_cp10k" else per_10k).astype(np.float32)
+
+
+def normalize_counts(counts: sparse.spmatrix | np.ndarray, name: str = "log1p_cp10k") -> sparse.csr_matrix:
+    """Return normalised counts, (cells, genes) float32 CSR; see :func:`normalize_cell`.
+
+    Raises
+    ------
+    InputDataError
+        No such normalisation.
+    """
+    if name not in get_args(Normalization):
+        raise InputDataError(
+            f"normalisation {name!r}", f"one of {', '.join(get_args(Normalization))}", "correct the name"
+        )
+    if name == "log1p_cp10k":
+        return log1p_cp10k(counts)
+    out = sparse.csr_matrix(counts, dtype=np.float32, copy=True)
+    for start, stop in zip(out.indptr[:-1], out.indptr[1:], strict=True):
+        cell = out.data[start:stop].astype(np.float64)
+        out.data[start:stop] = normalize_cell(cell, cell, name)
+    return out
 
 
 def log1p_cp10k(counts: sparse.spmatrix | np.ndarray) -> sparse.csr_matrix:
@@ -95,7 +153,9 @@ def looks_logged(values: sparse.spmatrix | np.ndarray) -> bool:
     return False
 
 
-def to_model_values(values: sparse.spmatrix | np.ndarray, value_kind: str) -> sparse.csr_matrix:
+def to_model_values(
+    values: sparse.spmatrix | np.ndarray, value_kind: str, normalization: str = "log1p_cp10k"
+) -> sparse.csr_matrix:
     """Return what the model reads, (cells, genes) float32 CSR.
 
     Parameters
@@ -103,17 +163,24 @@ def to_model_values(values: sparse.spmatrix | np.ndarray, value_kind: str) -> sp
     values
         Cells by genes.
     value_kind
-        "counts": normalised here; "log1p_cp10k": taken as they are; "nonnegative": taken as they are, for example bulk
-        expression on a log scale.
+        "counts": normalised here; "log1p_cp10k": taken as they are, by models that read such values; "nonnegative":
+        taken as they are, for example bulk expression on a log scale.
+    normalization
+        What the model was pretrained on.
 
     Raises
     ------
     InputDataError
-        Values that are not of their kind, or an unknown kind.
+        Values that are not of their kind, an unknown kind, or values normalised otherwise than the model's.
     """
     if value_kind == "counts":
         check_counts(values, "expression")
-        return log1p_cp10k(values)
+        return normalize_counts(values, normalization)
+    if value_kind == "log1p_cp10k" and normalization != "log1p_cp10k":
+        raise InputDataError(
+            f"values that are normalised already (log1p_cp10k), for a model that was pretrained on {normalization}",
+            "raw counts, which are normalised as in pretraining", "use the raw counts: adata.raw, or a layer",
+        )  # fmt: skip
     if value_kind in ("log1p_cp10k", "nonnegative"):
         check_nonnegative(values, "expression")
         return sparse.csr_matrix(values, dtype=np.float32)

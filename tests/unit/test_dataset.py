@@ -8,7 +8,8 @@ import pytest
 import torch
 from toy_training import CELLS_PER_DONOR, N_DONORS, N_GENES, toy_corpus
 
-from sclong.data.dataset import CellOrder, PretrainingCells, held_out_donors
+from sclong.data.dataset import CellOrder, PretrainingCells, held_out_names, normalized
+from sclong.data.normalize import normalize_cell
 from sclong.errors import InputDataError
 
 
@@ -35,22 +36,22 @@ def test_a_step_may_be_longer_than_an_epoch() -> None:
     assert sorted(Counter(cells).values()) == [2, 2, 2, 3, 3]
 
 
-def test_held_out_donors_follow_seed_and_share() -> None:
+def test_held_out_names_follow_seed_and_share() -> None:
     donors = [f"d{i}" for i in range(40)]
-    chosen = held_out_donors(donors, 0.1, 0)
+    chosen = held_out_names(donors, 0.1, 0)
     assert len(chosen) == 4 and chosen < set(donors)
-    assert held_out_donors(donors[::-1] * 3, 0.1, 0) == chosen, "order and number of cells do not matter"
-    assert held_out_donors(donors, 0.1, 1) != chosen
-    assert len(held_out_donors(["a", "b", "c"], 0.01, 0)) == 1
-    assert len(held_out_donors(["a", "b"], 0.99, 0)) == 1
+    assert held_out_names(donors[::-1] * 3, 0.1, 0) == chosen, "order and number of cells do not matter"
+    assert held_out_names(donors, 0.1, 1) != chosen
+    assert len(held_out_names(["a", "b", "c"], 0.01, 0)) == 1
+    assert len(held_out_names(["a", "b"], 0.99, 0)) == 1
 
 
 def test_one_donor_cannot_be_held_out() -> None:
     with pytest.raises(InputDataError, match="donor_column"):
-        held_out_donors(["a", "a"], 0.1, 0)
+        held_out_names(["a", "a"], 0.1, 0)
 
 
-def test_cells_of_held_out_donors_are_never_trained_on(tmp_path: Path) -> None:
+def test_cells_of_held_out_names_are_never_trained_on(tmp_path: Path) -> None:
     store, _, _ = toy_corpus(tmp_path)
     for seed in range(5):
         cells = PretrainingCells(store, batch_size=8, held_out_fraction=0.34, validation_cells=15, seed=seed)
@@ -82,3 +83,36 @@ def test_values_are_log1p_of_counts_per_ten_thousand_and_pad(tmp_path: Path) -> 
     assert (values[:, -1] == 0).all()
     expected = np.log1p(1e4 * counts / counts.sum(1, keepdims=True))
     np.testing.assert_allclose(values[:, :-1].numpy(), expected, rtol=1e-5)
+
+
+@pytest.mark.parametrize("name", ["log1p_cp10k", "cp10k", "paper_log"])
+def test_values_equal_their_twin_to_the_bit(tmp_path: Path, name: str) -> None:
+    store, _, _ = toy_corpus(tmp_path)
+    options = {"batch_size": 8, "held_out_fraction": 0.2, "validation_cells": 9, "seed": 0}
+    cells = PretrainingCells(store, normalization=name, **options)
+    rows = np.array([5, 0, 44, 5])
+    assert torch.equal(cells.values(rows), cells.values_naive(rows))
+    other = PretrainingCells(store, **options)
+    assert torch.equal(cells.values(rows), other.values(rows)) == (name == "log1p_cp10k")
+
+
+@pytest.mark.parametrize("highest", [3, 200, 300, 70_000, 2**31])
+@pytest.mark.parametrize("name", ["log1p_cp10k", "cp10k", "paper_log"])
+def test_counts_of_any_height(name: str, highest: int) -> None:
+    counts = np.array([1, 2, highest, 2, 1], dtype=np.min_scalar_type(highest))
+    assert np.array_equal(normalized(counts, name), normalize_cell(counts, counts.astype(np.float64), name))
+    assert not len(normalized(counts[:0], name))
+
+
+def test_data_sets_or_cells_may_be_held_out_instead(tmp_path: Path) -> None:
+    store, _, _ = toy_corpus(tmp_path)
+    options = {"batch_size": 8, "held_out_fraction": 0.34, "validation_cells": 10**6, "seed": 0}
+    by_set = PretrainingCells(store, held_out_by="dataset", **options)
+    dataset = store.obs["dataset"].to_numpy()
+    assert not set(dataset[by_set.validation]) & set(dataset[by_set.order.rows])
+    assert by_set.donors == set(store.obs["donor"].to_numpy()[by_set.validation])
+    by_cell = PretrainingCells(store, held_out_by="cell", **options)
+    assert len(by_cell.validation) == round(0.34 * len(store))
+    assert sorted([*by_cell.validation, *by_cell.order.rows]) == list(range(len(store)))
+    donor = store.obs["donor"].to_numpy()
+    assert set(donor[by_cell.validation]) & set(donor[by_cell.order.rows]), "one donor on both sides: the published cut"

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import scipy.sparse as sp
 
-from sclong.data.normalize import check_counts, log1p_cp10k, looks_logged, to_model_values
+from sclong.data.normalize import check_counts, log1p_cp10k, looks_logged, normalize_counts, to_model_values
 from sclong.errors import InputDataError
 
 COUNTS = np.array([[1.0, 3.0, 0.0, 6.0], [0.0, 0.0, 0.0, 0.0], [2.0, 0.0, 0.0, 0.0]], dtype=np.float32)
@@ -55,3 +55,23 @@ def test_kinds_of_values() -> None:
             to_model_values(-half, kind)
     with pytest.raises(InputDataError, match="value kind 'tpm'"):
         to_model_values(COUNTS, "tpm")
+
+
+def test_normalisations_by_hand() -> None:
+    counts = np.array([[1, 0, 3], [0, 0, 0]])
+    assert normalize_counts(counts, "cp10k").toarray().tolist() == [[2500, 0, 7500], [0, 0, 0]]
+    logged = normalize_counts(counts, "log1p_cp10k").toarray()
+    assert logged[0].tolist() == [np.float32(np.log(2501)), 0, np.float32(np.log(7501))]
+    paper = normalize_counts(counts, "paper_log").toarray()
+    assert paper[0, 2] == 10
+    assert paper[0, 0] == np.float32(10 * np.log(1.0001) / np.log(1.0003))
+    assert not paper[1].any()
+    with pytest.raises(InputDataError, match="log1p_cp10k, cp10k, paper_log"):
+        normalize_counts(counts, "log2")
+
+
+def test_values_that_were_normalised_otherwise_are_refused() -> None:
+    values = log1p_cp10k(np.array([[1, 0, 3]]))
+    assert (to_model_values(values, "log1p_cp10k") != values).nnz == 0
+    with pytest.raises(InputDataError, match="for a model that was pretrained on cp10k"):
+        to_model_values(values, "log1p_cp10k", "cp10k")

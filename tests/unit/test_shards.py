@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,7 @@ import pytest
 from scipy import sparse
 
 from sclong.errors import InputDataError
-from sclong.io.files import read_json
+from sclong.io.files import read_json, write_json
 from sclong.io.shard_writer import ShardWriter
 from sclong.io.shards import OBS_COLUMNS, ShardStore
 
@@ -98,5 +99,58 @@ def test_verify_sees_one_changed_count(written: tuple[Path, np.ndarray, pd.DataF
     data = np.load(path)
     data[0] += 1
     np.save(path, data)
-    with pytest.raises(InputDataError, match=r"1 files are not what was written: 'shard_00003/data\.npy'"):
+    with pytest.raises(InputDataError, match=r"1 files are not what was written: 'shard_00003/data\.npy \(changed\)'"):
         ShardStore(written[0]).verify()
+
+
+def test_more_shards_than_files_may_be_open(written: tuple[Path, np.ndarray, pd.DataFrame]) -> None:
+    folder, dense, _ = written
+    store = ShardStore(folder)
+    store._most_open = 2
+    store._open.clear()
+    order = np.random.default_rng(0).permutation(len(store))
+    np.testing.assert_array_equal(store.rows(order).toarray(), dense[order])
+    assert len(store._open) == 2
+
+
+def test_a_store_goes_to_a_worker_without_its_files(written: tuple[Path, np.ndarray, pd.DataFrame]) -> None:
+    store = ShardStore(written[0])
+    text = pickle.dumps(store)
+    assert len(text) < 20_000
+    np.testing.assert_array_equal(pickle.loads(text).rows(np.array([3])).toarray(), written[1][[3]])
+
+
+def test_cells_that_are_left_out_are_not_there(written: tuple[Path, np.ndarray, pd.DataFrame]) -> None:
+    folder, dense, obs = written
+    np.save(folder / "shard_00001" / "kept.npy", np.array([0, 3]))
+    facts = read_json(folder / "shards.json")
+    facts["shards"][1]["kept"] = 2
+    write_json(folder / "shards.json", facts)
+    left = np.setdiff1d(np.arange(19), [5, 6])
+    store = ShardStore(folder)
+    assert len(store) == 17
+    np.testing.assert_array_equal(store.rows(np.arange(17)).toarray(), dense[left])
+    assert store.obs.astype(str).equals(obs.iloc[left].reset_index(drop=True))
+
+
+def test_an_older_format_is_refused(written: tuple[Path, np.ndarray, pd.DataFrame]) -> None:
+    facts = read_json(written[0] / "shards.json")
+    del facts["format"]
+    write_json(written[0] / "shards.json", facts)
+    with pytest.raises(InputDataError, match=r"(?s)shards of format 1.*make the corpus again"):
+        ShardStore(written[0])
+
+
+def test_verify_names_missing_and_foreign_files(written: tuple[Path, np.ndarray, pd.DataFrame]) -> None:
+    store = ShardStore(written[0])
+    (written[0] / "shard_00000" / "kept.npy").write_bytes(b"")
+    (written[0] / "shard_00001" / "data.npy").unlink()
+    (written[0] / "shard_00099").mkdir()
+    with pytest.raises(InputDataError) as caught:
+        store.verify()
+    for found in (
+        "kept.npy (not of this corpus)",
+        "shard_00001/data.npy (missing)",
+        "shard_00099 (not of this corpus)",
+    ):
+        assert found in caught.value.found
