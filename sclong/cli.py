@@ -15,7 +15,9 @@ from sclong.runlog import explain, start
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="sclong", description="Pretrain, run and judge scLong.")
     parser.add_argument("--version", action="version", version=__version__)
-    verbs = parser.add_subparsers(dest="verb", required=True, metavar="check | embed | fetch | import-checkpoint | verify")
+    verbs = parser.add_subparsers(
+        dest="verb", required=True, metavar="check | embed | fetch | import-checkpoint | verify"
+    )
 
     check = verbs.add_parser("check", help="say whether a file can be used: gene ids, counts, coverage of a vocabulary")
     check.add_argument("input", type=Path, help="h5ad file")

@@ -74,7 +74,7 @@ class PretrainConfig(Strict):
     schedule: Literal["cosine", "cosine_restarts", "authors"] = Field(
         default="cosine",
         description="learning rate: cosine (warm-up, then half a cosine down to the last step), cosine_restarts (that "
-        "in cycles), or authors (published: cycles counted in epochs: 15, 5 of them warm-up, then longer and 0.9 as high)",
+        "in cycles), or authors (published: cycles counted in epochs: 15, 5 of them warm-up, then longer, 0.9 as high)",
     )
     warmup_steps: int = Field(default=20, ge=0, description="optimiser steps of linear warm-up (of every cycle)")
     restart_steps: int | None = Field(
@@ -115,7 +115,18 @@ class PretrainConfig(Strict):
         default=None, gt=0, description="10^12 operations per second of a device, for MFU; null: known GPUs in bfloat16"
     )
     tensorboard: bool = Field(default=False, description="write TensorBoard files too (needs the package tensorboard)")
-    held_out_fraction: float = Field(default=0.1, gt=0, lt=1, description="share of donors held out (at least one)")
+    normalization: Literal["log1p_cp10k", "cp10k", "paper_log"] = Field(
+        default="log1p_cp10k",
+        description="counts per 10,000, logged (log1p_cp10k) or not (cp10k), or log(x/10,000 + 1) scaled to a maximum "
+        "of 10 in each cell (paper_log: the paper's sentence, literally)",
+    )
+    held_out_by: Literal["donor", "dataset", "cell"] = Field(
+        default="donor", description="what is held out whole; cell (published): a donor is then on both sides"
+    )
+    held_out_fraction: float = Field(
+        default=0.1, gt=0, lt=1, description="share of donors, data sets or cells held out (at least one)"
+    )
+    workers: int = Field(default=0, ge=0, description="processes that read ahead, for each training process; 0: none")
     seed: int = 0
     parallel: Literal["none", "ddp", "fsdp"] = Field(
         default="none",

@@ -80,3 +80,30 @@ def test_uniform_without_regard_to_position_or_value() -> None:
     sd = math.sqrt(0.15 * 0.85 / 2000)
     assert ((share - 0.15).abs() < 5 * sd).all()
     assert abs(float(replaced.sum() / chosen.sum()) - 0.9) < 5 * math.sqrt(0.09 / 6000)
+
+
+def test_cell_keeps_its_mask_in_whatever_part_of_the_batch() -> None:
+    """Ranks and micro-batches are parts of the batch: a cell's place in the whole names its draw."""
+    values = cells(7, 200, 0.4, 3)
+    whole = mask_values(values, 1, 2, 0.15, 0.9, zero_fraction=0.1)
+    for places in ([0, 1, 2], [3, 4, 5, 6], [5], [6, 0]):
+        part = mask_values(values[places], 1, 2, 0.15, 0.9, zero_fraction=0.1, places=places)
+        assert all(torch.equal(p, w[places]) for p, w in zip(part, whole, strict=True))
+    same = torch.cat([values[:1], values[:1]])
+    first, second = mask_values(same, 1, 2, 0.15, 0.9)[2]
+    assert not torch.equal(first, second), "equal cells in two places are masked apart"
+
+
+@settings(max_examples=30, deadline=None)
+@given(n_genes=st.integers(1, 90), density=st.floats(0, 1), zeros=st.floats(0.01, 0.9), seed=st.integers(0, 2**40))
+def test_zeros_are_chosen_besides_and_always_hidden(n_genes: int, density: float, zeros: float, seed: int) -> None:
+    values = cells(3, n_genes, density, seed)
+    masked, labels, chosen, replaced = mask_values(values, seed, 1, 0.15, 0.9, zero_fraction=zeros)
+    without = mask_values(values, seed, 1, 0.15, 0.9)
+    is_zero = values == 0
+    assert torch.equal(chosen & ~is_zero, without[2]) and torch.equal(replaced & ~is_zero, without[3])
+    assert torch.equal(chosen & is_zero, replaced & is_zero) and not chosen[:, -1].any(), "PAD is no zero"
+    for cell in range(3):
+        count = int(is_zero[cell, :-1].sum())
+        assert int((chosen & is_zero)[cell].sum()) == math.ceil(zeros * count - 1e-9)
+    assert torch.equal(labels == 0, chosen & is_zero) and (masked[replaced] == MASK_VALUE).all()

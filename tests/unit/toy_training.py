@@ -124,7 +124,7 @@ def in_processes(
 def _member(
     rank: int, count: int, store: str, function: Callable[..., None], arguments: tuple, environment: dict[str, str]
 ) -> None:
-    from sclong.train.stop import RETRY, TrainingStoppedError
+    from sclong.train.launch import RETRY, TrainingStoppedError
 
     os.environ.update(environment)
     torch.set_num_threads(1)

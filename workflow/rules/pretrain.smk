@@ -1,3 +1,6 @@
+from sclong.train.launch import resources as training_resources
+
+
 # Checkpoints of a training that runs are a side path (params), not outputs: Snakemake deletes the outputs of a job that
 # fails. A job that is killed finds them again and goes on.
 rule pretrain:
@@ -15,11 +18,11 @@ rule pretrain:
     priority: 10
     conda:
         CONDA
-    threads: plan.config.pretrain.threads
+    threads: plan.config.pretrain.threads * plan.config.pretrain.processes
     resources:
-        mem_mb=grows(4000 if plan.config.preset == "demo" else 16000),
+        **training_resources(plan.config.pretrain),
+        mem_mb=grows((4000 if plan.config.preset == "demo" else 16000) * plan.config.pretrain.processes),
         runtime=grows(30 if plan.config.preset == "demo" else 1440),
-        gpu=gpus(plan.config.pretrain.device),
     params:
         work_dir=plan.result("training", "sclong"),
         architecture=plan.architecture.model_dump(),

@@ -2,22 +2,24 @@
 
 from sclong.runlog import logged
 
-with logged(snakemake):
-    import torch
+with logged(snakemake) as log:
+    import sys
 
-    from sclong.config_sections import Architecture, PretrainConfig
-    from sclong.data.vocabulary import Vocabulary
-    from sclong.io.shards import ShardStore
-    from sclong.train.loop import pretrain
+    from sclong.train.launch import RETRY, TrainingStoppedError, launch
 
-    torch.set_num_threads(snakemake.threads)
-    pretrain(
-        ShardStore(snakemake.input.shards),
-        Vocabulary.read(snakemake.input.vocabulary),
-        snakemake.input.graph,
-        Architecture(**snakemake.params.architecture),
-        PretrainConfig(**snakemake.params.config),
-        snakemake.params.work_dir,
-        snakemake.output.checkpoint,
-        snakemake.input.gene2vec,
-    )
+    try:
+        launch(
+            {
+                "shards": snakemake.input.shards,
+                "vocabulary": snakemake.input.vocabulary,
+                "go_graph": snakemake.input.graph,
+                "gene2vec": snakemake.input.gene2vec,
+                "work_dir": snakemake.params.work_dir,
+                "export_dir": snakemake.output.checkpoint,
+                "architecture": snakemake.params.architecture,
+                "pretrain": snakemake.params.config,
+            }
+        )
+    except TrainingStoppedError as stopped:
+        log.warning("%s", stopped)
+        sys.exit(RETRY)

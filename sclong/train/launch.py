@@ -1,0 +1,154 @@
+"""Start a training: in this process, or with torchrun on one node, or with srun and torchrun on several.
+
+Nothing here needs torch, so that rules can ask what a training needs.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import re
+import shlex
+import signal
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+from sclong.config_sections import PretrainConfig
+from sclong.errors import SclongError
+from sclong.io.files import write_json
+from sclong.runlog import LOGGER
+
+RETRY = 75
+"""Exit code of a training that was asked to stop and can go on: EX_TEMPFAIL of sysexits.h."""
+SHUTDOWN_S = 600
+"""Seconds that torchrun waits for processes that were asked to stop."""
+
+
+class TrainingFailedError(SclongError):
+    """A process of the training failed; its log says why."""
+
+
+class TrainingStoppedError(SclongError):
+    """The training was asked to stop; its checkpoint is written."""
+
+
+def command(config: PretrainConfig, job: Path, python: str = sys.executable) -> list[str]:
+    """Return the command that starts all processes of a training.
+
+    Parameters
+    ----------
+    config
+        ``processes`` per node and ``nodes``.
+    job
+        JSON file that ``python -m sclong.train --config`` reads; every node must see it.
+    python
+        The interpreter.
+
+    Returns
+    -------
+    list of str
+        One node: torchrun. Several: srun, which starts one torchrun per node of the SLURM job; they meet at the first
+        host of the job, at a port that follows from the job's number.
+    """
+    torchrun = [python, "-m", "torch.distributed.run"]
+    module = ["-m", "sclong.train", "--config", str(job)]
+    if config.nodes == 1:
+        return [*torchrun, "--standalone", f"--nproc-per-node={config.processes}", *module]
+    nodes = str(config.nodes)
+    per_node = (
+        "trap '' USR1; "  # SLURM's warning is for the processes, not for torchrun
+        'head=$(scontrol show hostnames "$SLURM_JOB_NODELIST" | head -n 1); '
+        'address=$(scontrol show node "$head" | sed -n "s/.*NodeAddr=\\([^ ]*\\).*/\\1/p" | head -n 1); '
+        'host=$([ "$SLURM_PROCID" = 0 ] && echo 1 || echo 0); '
+        f"exec {shlex.join(torchrun)} --nnodes={nodes} --nproc-per-node={config.processes} "
+        '--rdzv-backend=c10d --rdzv-id="$SLURM_JOB_ID" '
+        '--rdzv-endpoint="${address:-$head}:$((20000 + SLURM_JOB_ID % 20000))" --rdzv-conf="is_host=$host" '
+        f"{shlex.join(module)}"
+    )
+    return [
+        "srun", f"--nodes={nodes}", f"--ntasks={nodes}", "--ntasks-per-node=1",
+        f"--cpus-per-task={config.threads * config.processes}", "--kill-on-bad-exit=1", "bash", "-c", per_node,
+    ]  # fmt: skip
+
+
+def resources(config: PretrainConfig) -> dict[str, Any]:
+    """Return what a rule must ask for, besides memory and time: GPUs on one node, or nodes with GPUs for SLURM."""
+    gpus = config.processes if config.device == "cuda" else 0
+    if config.nodes == 1:
+        return {"gpu": gpus}
+    extra = "--ntasks-per-node=1" + (f" --gpus-per-node={gpus}" if gpus else "")
+    return {"mpi": "srun", "nodes": config.nodes, "tasks": config.nodes, "slurm_extra": extra}
+
+
+def launch(job: Mapping[str, Any]) -> None:
+    """Train, with as many processes as the job's configuration says, and wait for the end.
+
+    SIGTERM and SIGUSR1 are handed on: the processes then save and stop.
+
+    Parameters
+    ----------
+    job
+        ``shards``, ``vocabulary``, ``go_graph``, ``gene2vec`` (None: random numbers), ``work_dir``, ``export_dir``:
+        paths; ``architecture``, ``pretrain``: sections of the configuration.
+
+    Raises
+    ------
+    TrainingStoppedError
+        It was asked to stop, and has saved.
+    TrainingFailedError
+        A process failed.
+    """
+    config = PretrainConfig(**job["pretrain"])
+    path = Path(job["work_dir"]) / "job.json"
+    write_json(path, job)
+    if config.processes * config.nodes == 1:
+        from sclong.train.__main__ import train
+
+        train(path)
+        return
+    code, asked = run(command(config, path), config.threads)
+    if asked and code:
+        raise TrainingStoppedError("the training was asked to stop", "its end", "start it again: it goes on")
+    if code:
+        raise TrainingFailedError(
+            f"the training ended with code {code}",
+            "code 0 of all processes",
+            "read the lines above; once the cause is gone, start it again: it goes on from its last checkpoint",
+        )
+
+
+def run(arguments: list[str], threads: int) -> tuple[int, bool]:
+    """Run a command, its lines into the log; return its exit code, and whether a signal was handed on to it."""
+    environment = {
+        **os.environ, "OMP_NUM_THREADS": str(threads), "TORCH_ELASTIC_SHUTDOWN_TIMEOUT": str(SHUTDOWN_S),
+        "PYTHONUNBUFFERED": "1",
+    }  # fmt: skip
+    ignored = signal.signal(signal.SIGUSR1, signal.SIG_IGN)  # inherited: torchrun would die of it
+    process = subprocess.Popen(
+        arguments, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace"
+    )
+    asked = False
+
+    def hand_on(number: int, _: FrameType | None) -> None:
+        nonlocal asked
+        asked = True
+        process.send_signal(signal.SIGTERM)  # torchrun hands it on to its processes, srun to its tasks
+
+    before = {number: signal.signal(number, hand_on) for number in (signal.SIGTERM, signal.SIGUSR1)}
+    before[signal.SIGUSR1] = ignored
+    try:
+        assert process.stdout is not None
+        level = logging.INFO
+        for line in process.stdout:
+            if asked and line.startswith("Traceback"):  # torchrun's way to say that it was asked to stop
+                level = logging.DEBUG
+            LOGGER.log(level, "%s", re.sub(r"^\d\d:\d\d:\d\d ", "", line.rstrip()))
+        return process.wait(), asked
+    finally:
+        process.kill()
+        for number, handler in before.items():
+            signal.signal(number, handler)
