@@ -6,7 +6,6 @@ scLong paper's evaluation uses.
 
 from __future__ import annotations
 
-import warnings
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -18,16 +17,27 @@ from scipy import sparse
 
 from sclong.cards import Strict
 from sclong.data.normalize import check_counts, check_nonnegative, log1p_cp10k
+from sclong.data.perturbation_cells import ConditionCells, half_means, write_cells
+from sclong.data.perturbation_genes import (
+    CONTROL,
+    GeneSets,
+    published_sets,
+    ranked_genes,
+    read_published,
+    shared_share,
+)  # fmt: skip
 from sclong.errors import InputDataError, listing, nearest
-from sclong.io.h5ad import read_expression
+from sclong.io.h5ad import ORIGINAL_NAMES, read_expression
 from sclong.io.tables import read_tsv, write_tsv
 from sclong.seeding import rng
 
 if TYPE_CHECKING:
     import anndata
 
-CONTROL = "control"
-TOP = 20
+__all__ = [
+    "CONTROL", "ConditionCells", "GeneSets", "PrepareOptions", "Profiles", "condition_name", "perturbed_genes",
+    "prepare_perturbations",
+]  # fmt: skip
 
 
 class PrepareOptions(Strict):
@@ -39,12 +49,23 @@ class PrepareOptions(Strict):
     symbol_column: str | None = Field(
         default=None, description="var column of gene symbols; None: var_names are symbols"
     )
+    cell_type_column: str | None = Field(
+        default=None, description="obs column of the one cell type, part of the conditions' names; None: 'cell'"
+    )
     keep: dict[str, str] = Field(default_factory=dict, description="obs column -> value of the cells to keep")
     merge_orientations: bool = Field(
         default=True,
         description="whether A+ctrl and ctrl+A are one condition; the published evaluation counts them as two",
     )
+    gene_lists: Literal["auto", "computed", "published"] = Field(
+        default="auto",
+        description="rankings and gene sets: those in the file (GEARS' uns fields), computed ones, or auto: the file's "
+        "where it has them",
+    )
     max_control_cells: int = Field(default=200, ge=2, description="control cells kept for embedding, drawn at random")
+    max_cells_per_condition: int = Field(
+        default=200, ge=1, description="cells of each condition, and of control, kept for training on single cells"
+    )
 
 
 @dataclass(frozen=True)
@@ -54,10 +75,12 @@ class Profiles:
     Attributes
     ----------
     conditions
-        Columns sample, label (as the data write it), genes ("A|B"), cells.
+        Columns sample, label (as the data write it), genes ("A|B"), cells, condition_name (GEARS' form).
     genes, symbols : (G,) str
     mean : (conditions, G) float32
         Mean log1p(CP10k) of each condition's cells.
+    half_a, half_b : (conditions, G) float32
+        The same of two random halves of the cells.
     control_mean : (G,) float32
     perturbed, perturbed_ids : (P,) str
         Symbols of all perturbed genes, and the name of each in ``expression.h5ad``.
@@ -67,6 +90,8 @@ class Profiles:
     genes: np.ndarray
     symbols: np.ndarray
     mean: np.ndarray
+    half_a: np.ndarray
+    half_b: np.ndarray
     control_mean: np.ndarray
     perturbed: np.ndarray
     perturbed_ids: np.ndarray
@@ -98,44 +123,18 @@ def perturbed_genes(label: str, control: str) -> tuple[str, ...]:
     return tuple(sorted(part for part in label.split("+") if part != control))
 
 
-def ranked_genes(values: sparse.csr_matrix, condition: pd.Categorical) -> tuple[list[str], np.ndarray]:
-    """Rank genes by how much they differ from control, with scanpy's t-test.
+def condition_name(label: str, control: str, cell_type: str) -> str:
+    """Return GEARS' name of a condition, ``{cell_type}_{condition}_{dose}``.
 
-    Parameters
-    ----------
-    values : (cells, G) csr float32
-        log1p(CP10k).
-    condition
-        Of each cell; the category "control" is the reference.
-
-    Returns
-    -------
-    (conditions, order)
-        The other categories, and (conditions, G) int64: genes by falling |score|, ties in the order of the data.
+    Examples
+    --------
+    >>> condition_name("A", "ctrl", "K562"), condition_name("B+A", "ctrl", "K562"), condition_name("NT", "NT", "K562")
+    ('K562_A+ctrl_1+1', 'K562_B+A_1+1', 'K562_ctrl_1')
     """
-    import anndata
-    import scanpy
-
-    cells = anndata.AnnData(values, obs=pd.DataFrame({"condition": condition}, index=map(str, range(values.shape[0]))))
-    with warnings.catch_warnings():  # scanpy builds its table column by column, and complains of it once per condition
-        warnings.simplefilter("ignore", pd.errors.PerformanceWarning)
-        scanpy.tl.rank_genes_groups(
-            cells, "condition", reference=CONTROL, method="t-test", rankby_abs=True, n_genes=cells.n_vars, use_raw=False
-        )
-    found = cells.uns["rank_genes_groups"]
-    names = [c for c in condition.categories if c != CONTROL]
-    order = np.empty((len(names), cells.n_vars), dtype=np.int64)
-    for row, name in enumerate(names):
-        score = np.empty(cells.n_vars)
-        score[found["names"][name].astype(np.int64)] = np.abs(found["scores"][name])
-        order[row] = np.argsort(-score, kind="stable")
-    return names, order
-
-
-def top_non_dropout(order: np.ndarray, mean: np.ndarray, control_mean: np.ndarray, top: int = TOP) -> np.ndarray:
-    """Return the first `top` of a ranking that are no dropouts: zero after perturbation but not in control."""
-    dropout = (mean == 0) & (control_mean != 0)
-    return order[~dropout[order]][:top]
+    parts = ["ctrl" if part == control else part for part in label.split("+")]
+    if len(parts) == 1:
+        return f"{cell_type}_ctrl_1" if parts == ["ctrl"] else f"{cell_type}_{parts[0]}+ctrl_1+1"
+    return f"{cell_type}_{'+'.join(parts)}_1+1"
 
 
 def prepare_perturbations(path: Path, chosen: PrepareOptions, out: Path) -> dict[str, Any]:
@@ -152,8 +151,9 @@ def prepare_perturbations(path: Path, chosen: PrepareOptions, out: Path) -> dict
     chosen
         Options.
     out
-        Folder; gets conditions.tsv, profiles.npz, de_genes.tsv (the first 20 non-dropout genes of each condition) and
-        expression.h5ad (control cells).
+        Folder; gets conditions.tsv, profiles.npz, gene_sets.npz (:class:`GeneSets`), de_genes.tsv (the first 20
+        non-dropout genes of each condition, to read), expression.h5ad (control cells) and cells.h5ad (cells of every
+        condition, for :class:`ConditionCells`).
 
     Returns
     -------
@@ -166,6 +166,9 @@ def prepare_perturbations(path: Path, chosen: PrepareOptions, out: Path) -> dict
         Missing columns, no control cells, conditions of three genes, values that are not what the options say.
     """
     adata = _read(path, chosen)
+    published = {} if chosen.gene_lists == "computed" else read_published(path)
+    if published and "condition_name" in adata.obs:  # the name that the published lists go by
+        adata.obs["name"] = adata.obs["condition_name"].astype(str)
     pairs = [perturbed_genes(label, chosen.control) for label in adata.obs["label"]]
     adata.obs["genes"] = ["|".join(p) for p in pairs]
     by_genes = adata.obs["genes"].str.replace("|", "+", regex=False)
@@ -175,37 +178,42 @@ def prepare_perturbations(path: Path, chosen: PrepareOptions, out: Path) -> dict
     size = adata.obs["sample"].value_counts()
     few = sorted(size.index[size < 2])
     adata = adata[~adata.obs["sample"].isin(few).to_numpy()]
+    all_genes = _names_in_file(adata)
     adata = adata[:, np.asarray(adata.X.getnnz(axis=0) > 0)].copy()
 
     values = _log_values(adata, path, chosen)
-    codes, names = pd.factorize(adata.obs["sample"])
+    samples = adata.obs["sample"].to_numpy(dtype=str)
+    codes, names = pd.factorize(samples)
     mean = _group_means(values, codes, len(names))
     control = list(names).index(CONTROL)
-    ranked, order = ranked_genes(values, pd.Categorical(adata.obs["sample"], categories=names))
-    first = adata.obs.drop_duplicates("sample").set_index("sample")
-    conditions = pd.DataFrame(
-        {
-            "sample": ranked,
-            "label": first.loc[ranked, "label"].to_numpy(),
-            "genes": first.loc[ranked, "genes"].to_numpy(),
-            "cells": size[ranked].to_numpy(),
-        }
+    ranked, order = ranked_genes(values, pd.Categorical(samples, categories=names))
+    mean_conditions, control_mean = np.delete(mean, control, axis=0), mean[control]
+    first = adata.obs.drop_duplicates("sample").set_index("sample").loc[ranked]
+    conditions = first.reset_index()[["sample", "label", "genes"]].assign(
+        cells=size[ranked].to_numpy(), condition_name=first["name"].to_numpy()
     )
-    mean_conditions = mean[[i for i in range(len(names)) if i != control]]
-    de_genes = [
+    computed = GeneSets.computed(order, mean_conditions, control_mean)
+    sets, about_lists = _choose_sets(path, chosen, published, adata, conditions, all_genes, computed)
+    sets.write(out)
+    rows = [
         (name, rank, adata.var_names[gene])
-        for name, row, profile in zip(ranked, order, mean_conditions, strict=True)
-        for rank, gene in enumerate(top_non_dropout(row, profile, mean[control]))
+        for row, name in enumerate(ranked)
+        for rank, gene in enumerate(sets.non_dropout_de(row))
     ]
-    write_tsv(pd.DataFrame(de_genes, columns=["condition", "rank", "gene"]), out / "de_genes.tsv")
+    write_tsv(pd.DataFrame(rows, columns=["condition", "rank", "gene"]), out / "de_genes.tsv")
+    write_cells(
+        values, samples, adata.obs_names.to_numpy(dtype=str), adata.var_names.to_numpy(dtype=str),
+        chosen.max_cells_per_condition, out / "cells.h5ad",
+    )  # fmt: skip
 
     symbols = adata.var_names if chosen.symbol_column is None else adata.var[chosen.symbol_column]
     symbols = np.asarray(symbols, dtype=str)
     id_of = dict(zip(symbols[::-1], adata.var_names[::-1], strict=True))
     perturbed = np.unique([g for pair in conditions["genes"] for g in pair.split("|")])
     Profiles(
-        conditions, np.asarray(adata.var_names, dtype=str), symbols, mean_conditions, mean[control],
-        perturbed, np.array([id_of.get(g, g) for g in perturbed], dtype=str),
+        conditions, np.asarray(adata.var_names, dtype=str), symbols, mean_conditions,
+        *half_means(values, samples, ranked), control_mean, perturbed,
+        np.array([id_of.get(g, g) for g in perturbed], dtype=str),
     ).write(out)  # fmt: skip
     unmeasured = [g for g in perturbed.tolist() if g not in id_of]
     _write_controls(adata[(adata.obs["sample"] == CONTROL).to_numpy()], unmeasured, chosen, out / "expression.h5ad")
@@ -217,6 +225,7 @@ def prepare_perturbations(path: Path, chosen: PrepareOptions, out: Path) -> dict
         "control_cells": int(size[CONTROL]),
         "perturbed_genes_not_measured": unmeasured,
         "dropped_conditions_with_one_cell": few,
+        **about_lists,
     }
 
 
@@ -224,6 +233,7 @@ def _read(path: Path, chosen: PrepareOptions) -> anndata.AnnData:
     """Read the cells that are kept; obs gets the column ``label``."""
     adata = read_expression(path, layer=None if chosen.value_kind == "counts" else "X")
     for column, where in ((chosen.condition_column, adata.obs), *((c, adata.obs) for c in chosen.keep),
+                          *([(chosen.cell_type_column, adata.obs)] if chosen.cell_type_column else []),
                           *([(chosen.symbol_column, adata.var)] if chosen.symbol_column else [])):  # fmt: skip
         if column not in where.columns:
             like = nearest(str(column), map(str, where.columns))
@@ -237,7 +247,51 @@ def _read(path: Path, chosen: PrepareOptions) -> anndata.AnnData:
         kept &= (adata.obs[column].astype(str) == value).to_numpy()
     adata = adata[kept].copy()
     adata.obs["label"] = adata.obs[chosen.condition_column].astype(str)
+    types = ["cell"] if chosen.cell_type_column is None else adata.obs[chosen.cell_type_column].astype(str).unique()
+    if len(types) != 1:
+        raise InputDataError(
+            f"{path}: {len(types)} cell types in {chosen.cell_type_column!r}: {listing(types)}",
+            "cells of one type: changes are measured against its control cells",
+            "choose one in the card's options (keep)",
+        )
+    adata.obs["name"] = [condition_name(c, chosen.control, types[0]) for c in adata.obs["label"]]
     return adata
+
+
+def _names_in_file(adata: anndata.AnnData) -> list[str]:
+    """Return the gene names as the file writes them: reading may have replaced them by ids."""
+    return [str(g) for g in adata.var.get(ORIGINAL_NAMES, adata.var_names)]
+
+
+def _choose_sets(
+    path: Path,
+    chosen: PrepareOptions,
+    published: dict[str, Any],
+    adata: anndata.AnnData,
+    conditions: pd.DataFrame,
+    all_genes: list[str],
+    computed: GeneSets,
+) -> tuple[GeneSets, dict[str, Any]]:
+    """Return the gene sets that the options ask for, and facts about them."""
+    names = list(conditions["condition_name"])
+    several = adata.obs.groupby("sample", observed=True)["name"].nunique().loc[conditions["sample"]].max() > 1
+    if chosen.gene_lists == "published" and (not published or several):
+        raise InputDataError(
+            f"{path}: "
+            + ("samples of several published condition names" if published else "no uns['rank_genes_groups_cov_all']"),
+            "a file processed by GEARS, and its conditions as they are (merge_orientations: false)",
+            "write gene_lists: computed, or auto, in the card's options",
+        )
+    if not published or several:
+        return computed, {"gene_lists": "computed"}
+    sets = published_sets(published, names, _names_in_file(adata), all_genes, computed)
+    return sets, {
+        "gene_lists": "published",
+        "share_of_published_top20_ranked_also_computed": shared_share(sets.order[:, :20], computed.order[:, :20]),
+        "share_of_published_top20_non_dropout_also_computed": shared_share(
+            sets.top_non_dropout, computed.top_non_dropout
+        ),
+    }
 
 
 def _check_conditions(obs: pd.DataFrame, path: Path, chosen: PrepareOptions) -> None:
@@ -288,5 +342,5 @@ def _write_controls(controls: anndata.AnnData, unmeasured: list[str], chosen: Pr
         x,
         obs=pd.DataFrame(index=controls.obs_names[rows].astype(str)),
         var=pd.DataFrame(index=pd.Index(names, dtype=str)),
-        uns={"value_kind": chosen.value_kind},
+        uns={"value_kind": chosen.value_kind, "contextual": True},
     ).write_h5ad(path, compression="gzip")

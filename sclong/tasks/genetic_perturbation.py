@@ -15,16 +15,20 @@ import pandas as pd
 from pydantic import Field
 
 from sclong.cards import Strict
-from sclong.data.perturbation import PrepareOptions, Profiles, prepare_perturbations
+from sclong.data.perturbation import ConditionCells, GeneSets, PrepareOptions, Profiles, prepare_perturbations
 from sclong.errors import InputDataError
 from sclong.heads.gene_effects import fit_predict_gene_effects
-from sclong.io.tables import read_tsv
-from sclong.metrics.regression import mse, pearson_delta
 from sclong.tasks.base import SPLIT_COLUMNS, Features, Predictions, Problem, Task
 from sclong.tasks.options import check_policy, parse_options
-from sclong.tasks.predictions import answers_to
-
-SCENARIOS = ("seen_0_of_1", "seen_0_of_2", "seen_1_of_2", "seen_2_of_2")
+from sclong.tasks.perturbation_go import annotate_screen, go_context
+from sclong.tasks.perturbation_scores import (
+    CONDITION_METRICS,
+    DOUBLES,
+    INTERACTION_METRICS,
+    SCENARIOS,
+    condition_scores,
+    interaction_scores,
+)  # fmt: skip
 
 
 class SplitOptions(Strict):
@@ -78,22 +82,23 @@ class GeneticPerturbation(Task):
 
     ``Problem.samples`` has the columns part, scenario and genes ("A|B"); targets are mean log1p(CP10k) profiles.
     ``Problem.context``: control_mean (G,), gene_names (symbols of the outputs), perturbed_ids (symbol of a perturbed
-    gene -> its name among ``Features.genes``).
+    gene -> its name among ``Features.genes``), expression (path of the control cells that are embedded), go_genes and,
+    where the card names an annotation, go_terms (:mod:`sclong.tasks.perturbation_go`). Of the training and validation
+    samples only: de (sample -> positions of its first 20 ranked genes, ascending), non_zero (sample -> positions of its
+    non-zero genes), cells (:class:`sclong.data.perturbation.ConditionCells`). With ``sees_truth`` these speak of the
+    test samples too, and half_a and half_b (samples, G) are the mean profiles of two random halves of each sample's
+    cells.
     """
 
     name = "genetic_perturbation"
     native = "perturbation_prediction"
     needs = "gene_embedding"
-    metrics: ClassVar[Mapping[str, str]] = {
-        "mse_top20_de_non_dropout": "min",
-        "pearson_delta_top20_de_non_dropout": "max",
-        "mse_all": "min",
-        "pearson_delta_all": "max",
-    }
+    metrics: ClassVar[Mapping[str, str]] = {**CONDITION_METRICS, **INTERACTION_METRICS}
 
     def prepare(self, inputs: Mapping[str, Path], options: Mapping[str, Any], out: Path) -> dict[str, Any]:
         """Average cells by condition and rank genes: :func:`sclong.data.perturbation.prepare_perturbations`."""
-        return prepare_perturbations(inputs["expression"], parse_options(PrepareOptions, options, self.name), out)
+        facts = prepare_perturbations(inputs["expression"], parse_options(PrepareOptions, options, self.name), out)
+        return facts | annotate_screen(out, inputs)
 
     def split(self, dataset: Path, policy: str, options: Mapping[str, Any], seed: int) -> pd.DataFrame:
         """Cut with :func:`simulation_split`; validation is S(train, 0.9, 0.9) with the same seed, as published."""
@@ -118,22 +123,32 @@ class GeneticPerturbation(Task):
 
     def problems(self, dataset: Path, split: pd.DataFrame, *, sees_truth: bool = False) -> Iterator[Problem]:
         """Yield the fold; samples in the order of the split."""
-        profiles = Profiles.read(dataset)
+        profiles, sets = Profiles.read(dataset), GeneSets.read(dataset)
         genes = profiles.conditions.set_index("sample")["genes"]
         place = pd.Index(profiles.conditions["sample"])
         ids = dict(zip(profiles.perturbed.tolist(), profiles.perturbed_ids.tolist(), strict=True))
         for fold, rows in split.groupby("fold", sort=False):
             samples = rows.set_index("sample")[["part", "scenario"]]
             samples["genes"] = genes[samples.index]
-            targets = profiles.mean[place.get_indexer(samples.index)].copy()
-            if not sees_truth:
-                targets[(samples["part"] == "test").to_numpy()] = np.nan
+            row_of = dict(zip(map(str, samples.index), place.get_indexer(samples.index).tolist(), strict=True))
+            at = list(row_of.values())
+            hidden = (samples["part"] == "test").to_numpy() & (not sees_truth)
+            targets = profiles.mean[at].copy()
+            targets[hidden] = np.nan
+            seen = {s: row for (s, row), hide in zip(row_of.items(), hidden, strict=True) if not hide}
+            halves = {"half_a": profiles.half_a[at], "half_b": profiles.half_b[at]} if sees_truth else {}
             yield Problem(
                 self.name, str(fold), samples, targets, list(map(str, profiles.genes)),
                 {
                     "control_mean": profiles.control_mean,
                     "gene_names": profiles.symbols.tolist(),
                     "perturbed_ids": ids,
+                    "de": {s: sets.top_ranked(row) for s, row in seen.items()},
+                    "non_zero": {s: np.flatnonzero(sets.non_zero[row]) for s, row in seen.items()},
+                    "cells": ConditionCells(dataset / "cells.h5ad", seen),
+                    "expression": dataset / "expression.h5ad",
+                    **go_context(dataset, profiles),
+                    **halves,
                 },
             )  # fmt: skip
 
@@ -149,37 +164,25 @@ class GeneticPerturbation(Task):
         return (delta + control).astype(np.float32)
 
     def score(self, dataset: Path, split: pd.DataFrame, predictions: Predictions) -> pd.DataFrame:
-        """Average each metric over the conditions of a scenario, every condition with the same weight."""
-        profiles = Profiles.read(dataset)
-        place = pd.Index(profiles.conditions["sample"])
-        de_genes = read_tsv(dataset / "de_genes.tsv", dtype={"condition": str, "gene": str}, na_values=[])
-        column = {g: i for i, g in enumerate(profiles.genes)}
-        top = {c: [column[g] for g in genes] for c, genes in de_genes.groupby("condition")["gene"]}
-        out = []
-        for fold in split["fold"].unique():
-            rows, values = answers_to(split, predictions, fold)
-            truth, control = profiles.mean[place.get_indexer(rows["sample"])], profiles.control_mean
-            scores = pd.DataFrame(
-                {"mse_all": mse(truth, values), "pearson_delta_all": pearson_delta(truth, values, control)}
-            )
-            de = [
-                (t[i], v[i], control[i])
-                for s, t, v in zip(rows["sample"], truth, values, strict=True)
-                for i in [top[s]]
-            ]
-            scores["mse_top20_de_non_dropout"] = [float(mse(t, v)) for t, v, _ in de]
-            scores["pearson_delta_top20_de_non_dropout"] = [float(pearson_delta(*row)) for row in de]
-            out.append(scores.assign(scenario=rows["scenario"]))
-        table = pd.concat(out, ignore_index=True)
-        return pd.DataFrame(
-            [
-                (scenario, metric, rows[metric].mean(), len(rows), "conditions")
-                for scenario in SCENARIOS
-                if len(rows := table[table["scenario"] == scenario])
-                for metric in self.metrics
-            ],
-            columns=["scenario", "metric", "value", "n", "unit"],
-        )
+        """Average each metric over the conditions of a scenario, every condition with the same weight.
+
+        The scenario "doubles" holds the metrics of genetic interactions, averaged over folds; it is not there when the
+        test part has fewer than eight doubles whose singles were measured. Scores of each condition:
+        :func:`sclong.tasks.perturbation_scores.condition_scores`.
+        """
+        table = condition_scores(dataset, split, predictions)
+        rows: list[tuple[str, str, float, int, str]] = [
+            (scenario, metric, float(values.mean()), len(values), "conditions")
+            for scenario in SCENARIOS
+            for metric in CONDITION_METRICS
+            if len(values := table.loc[table["scenario"] == scenario, metric].dropna())
+        ]
+        folds = [interaction_scores(dataset, split, predictions, fold) for fold in split["fold"].unique()]
+        for metric in INTERACTION_METRICS:
+            if found := [(fold[metric], fold["doubles"]) for fold in folds if metric in fold]:
+                value, doubles = np.mean([v for v, _ in found]), sum(int(n) for _, n in found)
+                rows.append((DOUBLES, metric, float(value), doubles, "doubles"))
+        return pd.DataFrame(rows, columns=["scenario", "metric", "value", "n", "unit"])
 
 
 def perturbed_vectors(problem: Problem, features: Features) -> tuple[np.ndarray, np.ndarray]:

@@ -13,12 +13,15 @@ from scipy import sparse, stats
 
 from sclong.cards import BenchmarkCard, load_card
 from sclong.data.perturbation import Profiles
+from sclong.data.synthetic.experiments import perturbation
+from sclong.data.synthetic.world import build_world
 from sclong.errors import CardError, InputDataError
 from sclong.models.controls import Constant, TrainMean, Truth
 from sclong.models.perturbation import Additive, LinearLatent
 from sclong.seeding import rng
 from sclong.tasks.base import Features, Predictions, Problem
-from sclong.tasks.genetic_perturbation import SCENARIOS, TASK, perturbed_vectors, simulation_split
+from sclong.tasks.genetic_perturbation import TASK, perturbed_vectors, simulation_split
+from sclong.tasks.perturbation_scores import CONDITION_METRICS, INTERACTION_METRICS, SCENARIOS, condition_scores
 
 GENES = [f"G{i}" for i in range(60)]
 PERTURBED = [*GENES[:15], "UNMEASURED"]
@@ -235,19 +238,86 @@ def test_test_targets_are_hidden(dataset: Path, split: pd.DataFrame) -> None:
     assert np.isfinite(open_problem.targets).all()
 
 
+def test_context_speaks_of_test_conditions_to_a_ceiling_only(dataset: Path, split: pd.DataFrame) -> None:
+    (problem,) = TASK.problems(dataset, split)
+    (open_problem,) = TASK.problems(dataset, split, sees_truth=True)
+    test = set(problem.test_samples)
+    for key in ("de", "non_zero"):
+        assert set(problem.context[key]) == set(problem.samples.index) - test
+        assert set(open_problem.context[key]) == set(problem.samples.index)
+    de = problem.context["de"]["G2"]
+    assert 40 in de and len(de) == 20 and (np.diff(de) > 0).all()  # the whole ranking: dropouts too
+    assert 40 not in problem.context["non_zero"]["G2"] and len(problem.context["non_zero"]["G2"]) == 59
+    sample = problem.test_samples[0]
+    with pytest.raises(InputDataError, match="test sample"):
+        problem.context["cells"].of(sample)
+    assert open_problem.context["cells"].of(sample).shape == (CELLS, 60)
+    assert problem.context["cells"].control().shape == (40, 60)
+    assert "half_a" not in problem.context and "half_b" not in problem.context
+    np.testing.assert_allclose(
+        (open_problem.context["half_a"] + open_problem.context["half_b"]) / 2, open_problem.targets, rtol=1e-4
+    )  # every condition has an even number of cells
+
+
 def test_ceiling_and_floors(dataset: Path, split: pd.DataFrame) -> None:
     (problem,) = TASK.problems(dataset, split)
     (open_problem,) = TASK.problems(dataset, split, sees_truth=True)
     best = scored(dataset, split, Truth().predict(open_problem, 0), problem)
     floor = scored(dataset, split, Constant().predict(problem, 0), problem)
     mean = scored(dataset, split, TrainMean().predict(problem, 0), problem)
-    assert list(best.index) == sorted(SCENARIOS) and set(best.columns) == set(TASK.metrics)
-    for metric, direction in TASK.metrics.items():
+    assert list(best.index) == sorted([*SCENARIOS, "doubles"])
+    best, floor, mean = (t.loc[list(SCENARIOS), list(CONDITION_METRICS)] for t in (best, floor, mean))
+    for metric, direction in CONDITION_METRICS.items():
         np.testing.assert_allclose(best[metric], 1 if direction == "max" else 0, atol=1e-9)
-        if direction == "max":
-            np.testing.assert_array_equal(floor[metric], 0)  # no change correlates with nothing
-        else:
+        if direction == "min":
             assert (floor[metric] > 0.05).all() and (mean[metric] > 0.01).all()
+        elif metric.startswith(("pearson_delta", "direction")):
+            np.testing.assert_array_equal(floor[metric], 0)  # no change correlates with nothing
+        elif metric.startswith("pearson_around"):
+            np.testing.assert_array_equal(mean[metric], 0)
+        else:
+            assert (mean[metric] < 1).all()
+    np.testing.assert_array_equal(floor["discrimination_cosine_delta_all_genes"], 0.5)
+
+
+def test_scores_of_conditions_average_to_those_of_the_table(dataset: Path, split: pd.DataFrame) -> None:
+    (problem,) = TASK.problems(dataset, split)
+    answers = answer(problem, TrainMean().predict(problem, 0))
+    each, table = condition_scores(dataset, split, answers), TASK.score(dataset, split, answers)
+    assert list(each["sample"]) == problem.test_samples and not each.isna().any(axis=None)
+    means = each.groupby("scenario")[list(CONDITION_METRICS)].mean()
+    for row in table[table["unit"] == "conditions"].itertuples():
+        assert row.value == pytest.approx(means.loc[row.scenario, row.metric])
+    assert each["discrimination_l1_all_genes"].mean() == pytest.approx(0.5)  # one answer to everything
+
+
+def test_interactions_of_additive_doubles(dataset: Path, split: pd.DataFrame) -> None:
+    """Every double adds up: the truth scores 1, and additive answers have no spread to correlate."""
+    (problem,) = TASK.problems(dataset, split)
+    (open_problem,) = TASK.problems(dataset, split, sees_truth=True)
+    best = TASK.score(dataset, split, answer(problem, open_problem.targets[problem.rows("test")]))
+    best = best[best["scenario"] == "doubles"].set_index("metric")
+    doubles = sum("+" in s for s in problem.test_samples)
+    assert (best["n"] == doubles).all() and (best["unit"] == "doubles").all()
+    expected = [m for m in INTERACTION_METRICS if doubles >= 40 or not m.endswith("precision_at_10")]
+    assert list(best.index) == expected
+    np.testing.assert_allclose(best["value"], 1)
+    profiles = Profiles.read(dataset)
+    change = dict(zip(profiles.conditions["sample"], profiles.mean - profiles.control_mean, strict=True))
+    zero = np.zeros_like(profiles.control_mean)
+    sums = [np.sum([change.get(g, zero) for g in s.split("+")], axis=0) for s in problem.test_samples]
+    table = TASK.score(dataset, split, answer(problem, np.array(sums) + profiles.control_mean))
+    value = table.set_index("metric")["value"]
+    assert value["gi_ols50_magnitude_pearson"] == 0  # sqrt(2) for every pair
+    assert table["value"].notna().all()
+
+
+def test_too_few_doubles_have_no_interaction_scores(dataset: Path, split: pd.DataFrame) -> None:
+    doubles = split["sample"].str.contains("+", regex=False) & (split["part"] == "test")
+    few = split[~doubles | (doubles.cumsum() < 5)]
+    (problem,) = TASK.problems(dataset, few)
+    table = TASK.score(dataset, few, answer(problem, TrainMean().predict(problem, 0)))
+    assert "doubles" not in set(table["scenario"])
 
 
 def test_scores_by_hand_and_in_any_order(dataset: Path, split: pd.DataFrame) -> None:
@@ -258,8 +328,8 @@ def test_scores_by_hand_and_in_any_order(dataset: Path, split: pd.DataFrame) -> 
     table = TASK.score(dataset, split, answer(problem, values)).set_index(["scenario", "metric"])
     members = (problem.samples["scenario"].iloc[rows] == "seen_0_of_1").to_numpy()
     expected = ((values - open_problem.targets[rows]) ** 2)[members].mean()
-    assert table.loc[("seen_0_of_1", "mse_all"), "value"] == pytest.approx(expected, rel=1e-5)
-    assert table.loc[("seen_0_of_1", "mse_all"), "n"] == members.sum()
+    assert table.loc[("seen_0_of_1", "mse_all_genes"), "value"] == pytest.approx(expected, rel=1e-5)
+    assert table.loc[("seen_0_of_1", "mse_all_genes"), "n"] == members.sum()
     backwards = answer(problem, values)
     backwards = Predictions(backwards.fold, backwards.sample[::-1], backwards.values[::-1], backwards.outputs)
     pd.testing.assert_frame_equal(TASK.score(dataset, split, backwards), table.reset_index())
@@ -280,7 +350,7 @@ def test_additive_is_exact_on_additive_data(dataset: Path, split: pd.DataFrame) 
     assert len(known) >= 2
     assert np.abs(values[known] - truth[known]).mean() < 0.05  # cell noise only
     assert np.abs(values - truth).mean() > 5 * np.abs(values[known] - truth[known]).mean()
-    assert scores.loc["seen_2_of_2", "pearson_delta_all"] > scores.loc["seen_0_of_1", "pearson_delta_all"]
+    assert scores.loc["seen_2_of_2", "pearson_delta_all_genes"] > scores.loc["seen_0_of_1", "pearson_delta_all_genes"]
 
 
 def test_additive_unseen_gene_counts_with_the_mean_single_change() -> None:
@@ -338,11 +408,71 @@ def test_head_profits_from_informative_vectors_only(dataset: Path, split: pd.Dat
     informed = TASK.solve(problem, features_of(hidden_factors()), 0)
     useless = TASK.solve(problem, features_of({g: draw.normal(size=4) for g in PERTURBED}), 0)
     good, bad, floor = (
-        scored(dataset, split, v, problem)["mse_all"] for v in (informed, useless, TrainMean().predict(problem, 0))
+        scored(dataset, split, v, problem)["mse_all_genes"]
+        for v in (informed, useless, TrainMean().predict(problem, 0))
     )
     for unseen in ("seen_0_of_1", "seen_0_of_2", "seen_1_of_2"):  # genes that only their vectors tell of
         assert good[unseen] < 0.5 * bad[unseen] and good[unseen] < 0.5 * floor[unseen]
     assert bad["seen_2_of_2"] < 0.5 * floor["seen_2_of_2"]  # genes seen in training are remembered
+
+
+# ------------------------------------------------------------------------------------- the simulated world
+
+
+@pytest.fixture(scope="module")
+def world_screen(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, pd.DataFrame]:
+    """The simulated screen, prepared, and its answer key: the kind of interaction of every double."""
+    folder = tmp_path_factory.mktemp("world")
+    files = perturbation(build_world(0))
+    files["perturbation.h5ad"].write_h5ad(folder / "raw.h5ad")
+    (folder / "dataset").mkdir()
+    TASK.prepare({"expression": folder / "raw.h5ad"}, {"control": "ctrl"}, folder / "dataset")
+    key = files["answer_key/interactions.tsv"]
+    key.index = pd.Index(["+".join(sorted(pair)) for pair in zip(key["tf1"], key["tf2"], strict=True)])
+    deltas = files["answer_key/perturbation_deltas.tsv"].set_index("condition")
+    deltas.index = pd.Index(["+".join(sorted(set(c.split("+")) - {"ctrl"})) for c in deltas.index])
+    return folder / "dataset", key.join(deltas)
+
+
+def test_interactions_of_the_world_are_seen_by_who_knows_them(world_screen: tuple[Path, pd.DataFrame]) -> None:
+    """All singles are shown, doubles asked: sums are right for additive pairs, the answer key for the others."""
+    dataset, key = world_screen
+    key = pd.concat([key[key["kind"] == "additive"].head(10), key[key["kind"] != "additive"]])
+    profiles = Profiles.read(dataset)
+    parts = [("0", s, "train", "") for s in profiles.conditions["sample"] if "+" not in s]
+    parts += [("0", s, "test", "seen_2_of_2") for s in key.index]
+    split = pd.DataFrame(parts, columns=["fold", "sample", "part", "scenario"])
+    (problem,) = TASK.problems(dataset, split)
+    (open_problem,) = TASK.problems(dataset, split, sees_truth=True)
+    rows, tests = problem.rows("test"), problem.test_samples
+    planted = np.maximum(profiles.control_mean + key.loc[tests, list(profiles.genes)].to_numpy(dtype=np.float64), 0)
+    values = {
+        "train_mean": TrainMean().predict(problem, 0),
+        "additive": Additive().predict(problem, 0),
+        "key": planted,  # changes of mean log expression, interactions included
+        "half": open_problem.context["half_a"][rows],
+        "truth": open_problem.targets[rows],
+    }
+    each = {name: condition_scores(dataset, split, answer(problem, v)) for name, v in values.items()}
+    adds = (key.loc[tests, "kind"] == "additive").to_numpy()
+
+    def error(name: str, pairs: np.ndarray) -> float:
+        return float(each[name]["mse_top20_de_non_dropout"][pairs].mean())
+
+    assert error("additive", adds) < 0.8 * error("key", adds) < 0.1 * error("train_mean", adds)
+    assert error("key", ~adds) < 0.5 * error("additive", ~adds)
+    for pairs in (adds, ~adds):
+        others = [error(name, pairs) for name in ("train_mean", "additive", "key")]
+        assert error("truth", pairs) == 0 < error("half", pairs) < min(others)
+
+    scores = {name: TASK.score(dataset, split, answer(problem, values[name])) for name in ("additive", "key")}
+    table = pd.DataFrame({name: t.set_index("metric")["value"] for name, t in scores.items()})
+    assert table.loc["gi_ols50_magnitude_pearson", "additive"] == 0 and table.notna().all(axis=None)
+    assert table.loc["gi_ols50_magnitude_pearson", "key"] > 0.9
+    for kind in ("synergy", "suppression"):
+        found = table.loc[f"gi_ols50_{kind}_overlap"]
+        assert found["key"] > 0.5 > 0.3 > found["additive"]  # chance: 6 of 25
+    assert table.loc["gi_gears_similarity_pearson", "key"] > table.loc["gi_gears_similarity_pearson", "additive"]
 
 
 @pytest.mark.mirror
@@ -355,5 +485,7 @@ def test_public_slice_of_the_screen(mirror: Path, root: Path, tmp_path: Path) ->
     split = TASK.split(tmp_path, spec.split, spec.split_options, 1)
     (problem,) = TASK.problems(tmp_path, split)
     additive, mean = (scored(tmp_path, split, m.predict(problem, 0), problem) for m in (Additive(), TrainMean()))
-    metric = "pearson_delta_top20_de_non_dropout"
-    assert additive.loc["seen_2_of_2", metric] > 0.8 > mean.loc["seen_2_of_2", metric]
+    for metric in ("pearson_delta_top20_de_non_dropout", "discrimination_cosine_delta_all_genes"):
+        assert additive.loc["seen_2_of_2", metric] > 0.8 > mean.loc["seen_2_of_2", metric]
+    assert (mean["pearson_around_train_mean_all_genes"] == 0).all()
+    assert "doubles" not in mean.index  # of its nine test doubles few have both singles
