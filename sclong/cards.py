@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
@@ -101,6 +101,12 @@ class ModelCard(Strict):
     adapter: str = Field(description="module:Class of a Predictor or an Embedder")
     provides: list[Capability]
     options: dict[str, Any] = Field(default_factory=dict, description="keyword arguments of the adapter")
+    preset_options: dict[Literal["demo", "small", "paper"], dict[str, Any]] = Field(
+        default_factory=dict, description="per preset: options that replace those of the card"
+    )
+    features_of: Name | None = Field(
+        default=None, description="a model whose embedding the adapter, a PredictorFromFeatures, answers from"
+    )
     checkpoint: Name | None = Field(default=None, description="checkpoint folder below results/checkpoints")
     only_with: str | None = Field(
         default=None, description="key of the configuration without which the model is left out (gene2vec.vectors)"
@@ -113,6 +119,11 @@ class ModelCard(Strict):
     weights: list[str] = Field(default_factory=list, description="ids in sources.tsv of weights it needs")
     trained_on: str = ""
     citation: str = ""
+
+    def for_preset(self, preset: str) -> ModelCard:
+        """Return the card with the options that a preset replaces in place."""
+        changed = self.preset_options.get(preset, {})  # type: ignore[call-overload]
+        return self.model_copy(update={"options": {**self.options, **changed}, "preset_options": {}})
 
 
 Card = TypeVar("Card", bound=Strict)
@@ -186,11 +197,28 @@ def load_cards(folder: Path, kind: type[Card]) -> dict[str, Card]:
     return {p.stem: load_card(p, kind) for p in sorted(folder.glob("*.yaml"))}
 
 
+def check_features_of(models: Mapping[str, ModelCard]) -> None:
+    """Check that the models whose embeddings others answer from are among those that are asked for.
+
+    Raises
+    ------
+    CardError
+        When one is not.
+    """
+    for card in models.values():
+        if card.features_of is not None and card.features_of not in models:
+            raise CardError(
+                f"model {card.name!r} answers from the embedding of {card.features_of!r}, which is not asked for",
+                "both of them", f"add {card.features_of} to models, or leave {card.name} out",
+            )  # fmt: skip
+
+
 def meets(benchmark: BenchmarkCard, model: ModelCard) -> Literal["native", "embedding"] | None:
     """Say how a model meets a benchmark: it answers itself, by its embedding and the task's head, or not at all."""
     native, *embeddings = benchmark.needs
     if native in model.provides:
-        return "native"
+        # what no model may embed, a model that reads another's embedding cannot answer
+        return None if model.features_of and not embeddings else "native"
     return "embedding" if set(embeddings) & set(model.provides) else None
 
 

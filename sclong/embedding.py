@@ -44,12 +44,14 @@ def embed_adata(
     pooling: Pooling = "nonzero_mean",
     layer: str | None = None,
     progress: bool = True,
+    contextual: bool = False,
 ) -> Embedding:
     """Embed cells and genes.
 
     Genes are aligned to the checkpoint's vocabulary by name, counts summed where two names are one gene, values
     normalised as in pretraining. A cell's vector is what `pooling` makes of its contextual gene vectors; a gene's
-    vector is the mean of its contextual vectors over all cells. Only sums are held, never cells x genes x D.
+    vector is the mean of its contextual vectors over all cells. Only sums are held, never cells x genes x D, unless
+    `contextual` asks for that.
 
     Random features are those of the checkpoint. With the stabilizers "per_head" and "per_cell" a cell's vector does
     not depend on the batch it is in: to the last bit on a CPU, where cells go through the model one by one, and but
@@ -73,13 +75,15 @@ def embed_adata(
         Where the values are: "X" (default), "raw" or a layer.
     progress
         Whether to write progress lines into the log.
+    contextual
+        Whether to return the contextual vectors themselves too (2 bytes x cells x genes of `adata` x D).
 
     Returns
     -------
     Embedding
         ``cell_embedding`` (cells, D), or (cells, genes of `adata`) for "reconstruction_profile"; ``gene_embedding``
-        (genes of `adata`, D); both float32. Rows of genes that the vocabulary lacks are the mean of the rows of the
-        others, and ``gene_mapped`` is False there.
+        (genes of `adata`, D); both float32; ``contextual_embedding`` (cells, genes of `adata`, D) float16. Rows of
+        genes that the vocabulary lacks are the mean of the rows of the others, and ``gene_mapped`` is False there.
 
     Raises
     ------
@@ -97,11 +101,14 @@ def embed_adata(
     width = adata.n_vars if pooling == "reconstruction_profile" else loaded.arch.base_dim
     pooled = np.empty((adata.n_obs, width), dtype=np.float32)
     genes = GeneMeans(loaded)
+    every = np.empty((adata.n_obs, adata.n_vars, loaded.arch.base_dim), dtype=np.float16) if contextual else None
     for start, values_BN, output in forward(cells, loaded, batch_size, progress):
         part = pool(output, values_BN, pooling, alignment.positions)
         pooled[start : start + len(part)] = part
         genes.add(output)
-    return Embedding(pooled, genes.of(alignment.positions), alignment.positions >= 0, facts)
+        if every is not None:
+            every[start : start + len(part)] = gene_vectors(output, alignment.positions)
+    return Embedding(pooled, genes.of(alignment.positions), alignment.positions >= 0, facts, every)
 
 
 def embed(
@@ -233,7 +240,7 @@ def facts_of(
             "stabilizer 'global': results depend on the batch size (%d) and on the order of cells; "
             "'per_head' and 'per_cell' do not", batch_size,
         )  # fmt: skip
-    check_cells(cells)
+    check_cells(cells, loaded.normalization)
     return {
         "sclong": __version__,
         "checkpoint": loaded.hash,
@@ -274,8 +281,9 @@ def forward(
     done = 0
     for block in cells.blocks(step):
         values = to_model_values(
-            harmonize(block, cells.alignment, len(loaded.vocabulary), cells.value_kind), cells.value_kind
-        )
+            harmonize(block, cells.alignment, len(loaded.vocabulary), cells.value_kind), cells.value_kind,
+            loaded.normalization,
+        )  # fmt: skip
         for start in range(0, block.shape[0], step):
             values_BN = dense_with_pad(values[start : start + step]).to(loaded.device)
             yield done + start, values_BN, model(values_BN)
@@ -305,6 +313,24 @@ def pool(output: Output, values_BN: torch.Tensor, pooling: str, positions: np.nd
     detected_BN = (values_BN != 0).to(vectors_BND.dtype)
     sums_BD = torch.einsum("bn,bnd->bd", detected_BN, vectors_BND)
     return (sums_BD / detected_BN.sum(1, keepdim=True)).cpu().numpy()
+
+
+def gene_vectors(output: Output, positions: np.ndarray) -> np.ndarray:
+    """Return contextual vectors of a data set's genes, (B, genes, D) float32.
+
+    Parameters
+    ----------
+    output
+        What the model returned.
+    positions : (genes of the data set,)
+        Where each is in the vocabulary; -1 where it is not: it gets the mean of the others in the cell.
+    """
+    mapped = positions >= 0
+    vectors_BND = output.gene_embeddings_BND.float().cpu().numpy()
+    out = np.empty((len(vectors_BND), len(positions), vectors_BND.shape[2]), dtype=np.float32)
+    out[:, mapped] = vectors_BND[:, positions[mapped]]
+    out[:, ~mapped] = out[:, mapped].mean(axis=1, keepdims=True)
+    return out
 
 
 class GeneMeans:

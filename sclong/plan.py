@@ -8,7 +8,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from sclong.cards import BenchmarkCard, DataSpec, ModelCard, load_cards, meets
+from sclong.cards import BenchmarkCard, DataSpec, ModelCard, check_features_of, load_cards, meets
 from sclong.config import Config, load_architecture, load_config, select_cards
 from sclong.config_sections import Architecture
 from sclong.errors import CardError, ConfigError, FetchError, listing
@@ -190,14 +190,22 @@ class Plan:
             for seed in self.seeds_of(model)
         ]
 
+    def pictured(self, benchmark: str) -> dict[str, str]:
+        """Return model -> predictions that pictures are drawn from: batch integration, first seed."""
+        if self.benchmarks[benchmark].task != "batch_integration":
+            return {}
+        folder = self.result("predictions", benchmark)
+        return {m: f"{folder}/{m}/seed{self.seeds_of(m)[0]}.npz" for m in self.models_of(benchmark)}
+
     def features_of(self, benchmark: str) -> Callable[[Any], list[str]]:
         """Return an input function: the embeddings that a model's predictions for `benchmark` are made from."""
         dataset = self.data[benchmark].dataset
 
         def features(wildcards: Any) -> list[str]:
-            if wildcards.model not in self.models or self.how(benchmark, wildcards.model) != "embedding":
+            model = self.models.get(wildcards.model)
+            if model is None or not (model.features_of or self.how(benchmark, model.name) == "embedding"):
                 return []
-            return [self.result("embeddings", wildcards.model, dataset)]
+            return [self.result("embeddings", model.features_of or model.name, dataset)]
 
         return features
 
@@ -231,7 +239,7 @@ class Plan:
 
     def task_module(self, benchmark: str) -> str:
         """Return the module of a benchmark's task."""
-        return f"sclong.tasks.{self.benchmarks[benchmark].task}"
+        return f"sclong.tasks.{self.cards[benchmark].task}"
 
     def adapter_module(self, model: str) -> str:
         """Return the module of a model's adapter."""
@@ -331,6 +339,7 @@ def make_plan(user: dict[str, object], root: Path = Path(".")) -> Plan:
     config = load_config(user, root)
     folder = root / config.cards_dir
     benchmarks, models = select_cards(config, root)
+    models = {name: card.for_preset(config.preset) for name, card in models.items()}
     plan = Plan(
         config,
         load_architecture(config.architecture, folder),
@@ -347,6 +356,7 @@ def make_plan(user: dict[str, object], root: Path = Path(".")) -> Plan:
         else:
             (plan.blocked if can_be_put else plan.skipped)[name] = why
     _ = plan.datasets
+    check_features_of(models)
     if not benchmarks or not models:
         raise ConfigError("no benchmark or no model is chosen", "at least one of each", "see config/config.yaml")
     return plan

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from sclong.tasks.base import Problem
+from sclong.tasks.base import Features, Problem
 
 if TYPE_CHECKING:
     import anndata
@@ -28,12 +28,15 @@ class Embedding:
         False where the model does not know the gene (its row is then the mean of the mapped rows).
     facts
         What a reader must know to repeat it: checkpoint hash, options, coverage.
+    contextual_embedding : (cells, genes, d) float16 or None
+        Vectors of genes in each cell, where the data set asks for them: ``uns["contextual"]`` is true.
     """
 
     cell_embedding: np.ndarray | None
     gene_embedding: np.ndarray | None
     gene_mapped: np.ndarray
     facts: Mapping[str, Any]
+    contextual_embedding: np.ndarray | None = None
 
 
 class Predictor(ABC):
@@ -42,6 +45,14 @@ class Predictor(ABC):
     @abstractmethod
     def predict(self, problem: Problem, seed: int) -> np.ndarray:
         """Answer `problem`; (test samples, outputs) float32, rows in the order of ``problem.test_samples``."""
+
+
+class PredictorFromFeatures(ABC):
+    """A model that answers a task itself from the embedding of the model that ``features_of`` in its card names."""
+
+    @abstractmethod
+    def predict_from(self, problem: Problem, features: Features, seed: int) -> np.ndarray:
+        """Answer `problem` from `features`; returns what :meth:`Predictor.predict` returns."""
 
 
 class Embedder(ABC):

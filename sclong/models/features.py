@@ -28,6 +28,7 @@ def write_features(folder: str | Path, model: str, embedding: Embedding, adata: 
         genes.tsv            var_names, and whether the model knows the gene
         cell_embedding.npy   (cells, d) float32, where the model has one
         gene_embedding.npy   (genes, d) float32, where the model has one
+        contextual_embedding.npy   (cells, genes, d) float16, where the data set asks for it and the model has one
 
     Raises
     ------
@@ -50,6 +51,8 @@ def write_features(folder: str | Path, model: str, embedding: Embedding, adata: 
                     "correct the model's adapter, or look for cells and genes without counts in the data",
                 )
             np.save(tmp / f"{name}.npy", np.asarray(array, dtype=np.float32), allow_pickle=False)
+        if embedding.contextual_embedding is not None:
+            np.save(tmp / "contextual_embedding.npy", embedding.contextual_embedding, allow_pickle=False)
         write_text(tmp / "cells.txt", "".join(f"{cell}\n" for cell in adata.obs_names))
         mapped = np.asarray(embedding.gene_mapped, dtype=int)
         write_tsv(pd.DataFrame({"gene": adata.var_names, "mapped": mapped}), tmp / "genes.tsv")
@@ -77,8 +80,9 @@ def read_features(folder: str | Path) -> Features:
         genes=genes["gene"].to_numpy(dtype=str),
         gene_embedding=_load(folder / "gene_embedding.npy"),
         gene_mapped=(genes["mapped"] == "1").to_numpy(),
+        contextual_embedding=_load(folder / "contextual_embedding.npy", mapped=True),
     )
 
 
-def _load(path: Path) -> np.ndarray | None:
-    return np.load(path, allow_pickle=False) if path.is_file() else None
+def _load(path: Path, mapped: bool = False) -> np.ndarray | None:
+    return np.load(path, "r" if mapped else None, allow_pickle=False) if path.is_file() else None

@@ -6,11 +6,19 @@ Shape suffixes: C conditions, G measured genes, P perturbed genes, K latent dime
 
 from __future__ import annotations
 
-import numpy as np
+from collections.abc import Callable
 
-from sclong.models.base import Predictor
+import numpy as np
+from scipy import sparse
+
+from sclong.errors import InputDataError
+from sclong.heads.gene_effects import fit_predict_gene_effects
+from sclong.models.base import Predictor, PredictorFromFeatures
 from sclong.models.controls import training_targets
-from sclong.tasks.base import Problem
+from sclong.models.gene_tables import go_terms
+from sclong.seeding import rng
+from sclong.tasks.base import Features, Problem
+from sclong.tasks.genetic_perturbation import perturbed_vectors
 
 
 def genes_of(problem: Problem, part: str) -> list[list[str]]:
@@ -18,30 +26,149 @@ def genes_of(problem: Problem, part: str) -> list[list[str]]:
     return [genes.split("|") for genes in problem.samples["genes"].iloc[problem.rows(part)]]
 
 
-class Additive(Predictor):
-    """A double perturbation is the sum of its single ones.
+def single_changes(problem: Problem) -> tuple[dict[str, np.ndarray], np.ndarray]:
+    """Return the change that each gene makes alone in the training part, and what stands for the other genes.
 
-    The change of a condition is the sum over its genes of the change that the gene alone makes in the training part
-    (mean over conditions where a gene has several). A gene that was never seen alone counts with the mean change of
-    the training singles; without any training single, with the mean change per gene of the training conditions.
+    Returns
+    -------
+    changes
+        Gene -> (G,) float64, the mean over conditions where a gene has several.
+    unseen : (G,) float64
+        Mean change of the training singles; without any, mean change per gene of the training conditions.
     """
+    delta_CG = training_targets(problem) - np.asarray(problem.context["control_mean"], dtype=np.float64)
+    train = genes_of(problem, "train")
+    singles = np.array([len(genes) == 1 for genes in train])
+    if singles.any():
+        unseen_G = delta_CG[singles].mean(axis=0)
+    else:
+        unseen_G = (delta_CG / np.array([[len(genes)] for genes in train])).mean(axis=0)
+    names = np.array([genes[0] for genes in train])
+    return {g: delta_CG[singles & (names == g)].mean(axis=0) for g in dict.fromkeys(names[singles])}, unseen_G
+
+
+def summed(problem: Problem, change: Callable[[str], np.ndarray]) -> np.ndarray:
+    """Return control plus the sum over a test condition's genes of their changes, (test, G) float32."""
+    control_G = np.asarray(problem.context["control_mean"], dtype=np.float64)
+    test = genes_of(problem, "test")
+    return np.stack([control_G + np.sum([change(g) for g in genes], axis=0) for genes in test]).astype(np.float32)
+
+
+class Additive(Predictor):
+    """A double perturbation is the sum of its single ones: see :func:`single_changes`."""
 
     def predict(self, problem: Problem, seed: int) -> np.ndarray:
         """Return control plus the sum of single changes; `seed` changes nothing."""
-        control_G = np.asarray(problem.context["control_mean"], dtype=np.float64)
-        delta_CG = training_targets(problem) - control_G
-        train = genes_of(problem, "train")
-        singles = np.array([len(genes) == 1 for genes in train])
-        if singles.any():
-            unseen_G = delta_CG[singles].mean(axis=0)
-        else:
-            unseen_G = (delta_CG / np.array([[len(genes)] for genes in train])).mean(axis=0)
-        names = np.array([genes[0] for genes in train])
-        effect = {g: delta_CG[singles & (names == g)].mean(axis=0) for g in dict.fromkeys(names[singles])}
-        test = genes_of(problem, "test")
-        return np.stack(
-            [control_G + np.sum([effect.get(g, unseen_G) for g in genes], axis=0) for genes in test]
-        ).astype(np.float32)
+        effect, unseen_G = single_changes(problem)
+        return summed(problem, lambda gene: effect.get(gene, unseen_G))
+
+
+class MatchingMean(Predictor):
+    """Genes like the perturbed one, by the Gene Ontology, tell what it does.
+
+    A gene seen alone in training counts with its own change. Another counts with the mean change of the training
+    singles most like it: at most `neighbours` of those whose Jaccard index of GO terms with it is above `threshold`,
+    weighted by that index, ties in alphabetical order. A gene without such neighbours counts with the mean change of
+    the training singles. Changes of a condition's genes are added. Nothing is trained.
+
+    Parameters
+    ----------
+    neighbours
+        Most genes in a mean.
+    threshold
+        Of the Jaccard index; the GO graph's.
+    """
+
+    def __init__(self, neighbours: int = 5, threshold: float = 0.1) -> None:
+        self.neighbours, self.threshold = neighbours, threshold
+
+    def predict(self, problem: Problem, seed: int) -> np.ndarray:
+        """Return control plus the sum of changes; `seed` changes nothing.
+
+        Raises
+        ------
+        InputDataError
+            When the data set has no GO annotations.
+        """
+        effect, unseen_G = single_changes(problem)
+        place = {g: i for i, g in reversed(list(enumerate(problem.context["go_genes"])))}
+        known = sorted(g for g in effect if g in place)
+        wanted = sorted({g for genes in genes_of(problem, "test") for g in genes if g not in effect and g in place})
+        terms = sparse.csr_matrix(go_terms(problem))[[place[g] for g in [*known, *wanted]]]
+        shared = (terms @ terms.T).toarray()
+        sizes = np.diagonal(shared)
+        union = sizes[:, None] + sizes[None] - shared
+        similar = np.divide(shared, union, out=np.zeros(shared.shape), where=union > 0)[len(known) :, : len(known)]
+        guess = {}
+        for gene, row in zip(wanted, similar, strict=True):
+            best = np.argsort(-row, kind="stable")[: self.neighbours]
+            best = best[row[best] > self.threshold]
+            if len(best):
+                guess[gene] = np.average([effect[known[i]] for i in best], axis=0, weights=row[best])
+        return summed(problem, lambda gene: effect.get(gene, guess.get(gene, unseen_G)))
+
+
+class SampledControl(Predictor):
+    """No change, with the noise of single cells: the mean of control cells drawn anew for every condition.
+
+    Parameters
+    ----------
+    cells
+        Control cells of a mean, drawn with replacement.
+    """
+
+    def __init__(self, cells: int = 200) -> None:
+        self.cells = cells
+
+    def predict(self, problem: Problem, seed: int) -> np.ndarray:
+        """Draw by `seed` and fold."""
+        controls = problem.context["cells"].control()
+        draw = rng("sampled control", problem.task, problem.fold, seed)
+        rows = (draw.integers(controls.shape[0], size=self.cells) for _ in problem.test_samples)
+        return np.stack([np.asarray(controls[r].mean(axis=0), dtype=np.float32).ravel() for r in rows])
+
+
+class SplitHalf(Predictor):
+    """The mean profile of a random half of the test cells: what a model without error could score.
+
+    It is scored against the mean of all n cells. With cell noise of variance v, the expected squared distance between
+    the mean of a half and the mean of all is v / n, just as that between the true mean and the mean of all.
+    Its card must say ``sees_truth: true``.
+    """
+
+    def predict(self, problem: Problem, seed: int) -> np.ndarray:
+        """Return the profiles of the first halves; `seed` changes nothing.
+
+        Raises
+        ------
+        InputDataError
+            When the problem hides its test targets.
+        """
+        if "half_a" not in problem.context:
+            raise InputDataError(
+                f"task {problem.task!r}: the cells of the test part are hidden",
+                "a problem made with sees_truth, which only a ceiling gets",
+                "write sees_truth: true in the model's card",
+            )
+        return np.asarray(problem.context["half_a"], dtype=np.float32)[problem.rows("test")]
+
+
+class AdditiveLinear(PredictorFromFeatures):
+    """ALM: the change of a condition is linear in the sum of its genes' vectors.
+
+    Change = mean training change + sum over the perturbed genes of ``W e(gene)``, with ``e`` the gene's vector in the
+    embedding of another model, standardised as :func:`sclong.tasks.genetic_perturbation.perturbed_vectors` does, and
+    ``W`` by ridge regression; the penalty is chosen on the validation part. It is the task's own head without its
+    memory for single genes: a gene counts by its vector alone.
+    """
+
+    def predict_from(self, problem: Problem, features: Features, seed: int) -> np.ndarray:
+        """Fit on the training part and answer; `seed` changes nothing."""
+        vectors_PD, perturbed_CP = perturbed_vectors(problem, features)
+        control_G = problem.context["control_mean"]
+        parts = (problem.rows(part) for part in ("train", "validation", "test"))
+        delta = fit_predict_gene_effects(vectors_PD, perturbed_CP, problem.targets - control_G, *parts, shares=(1.0,))
+        return (delta + control_G).astype(np.float32)
 
 
 class LinearLatent(Predictor):

@@ -36,7 +36,8 @@ class ScLong(Embedder):
     ) -> Embedding:
         """Embed `adata` with the checkpoint; `seed` changes nothing (see the base class).
 
-        A data set without cells asks for static vectors: its genes get their rows of the gene table.
+        A data set without cells asks for static vectors: its genes get their rows of the gene table. One whose
+        ``uns["contextual"]`` is true asks for the gene vectors of each cell too.
 
         Raises
         ------
@@ -54,4 +55,5 @@ class ScLong(Embedder):
         if checkpoint is None:
             raise CheckpointError("no checkpoint was given", "a checkpoint folder", "name one in the model's card")
         loaded = load_checkpoint(checkpoint, device=device, stabilizer=self.stabilizer, dtype=self.dtype)
-        return embed_adata(adata, loaded, batch_size=batch_size, pooling=self.pooling)
+        contextual = bool(adata.uns.get("contextual", False))
+        return embed_adata(adata, loaded, batch_size=batch_size, pooling=self.pooling, contextual=contextual)

@@ -100,6 +100,8 @@ class Features:
         Contextual gene vectors averaged over the cells of the data set, or static ones.
     gene_mapped : (genes,) bool
         False where the model does not know the gene; its row is the mean of the mapped rows.
+    contextual_embedding : (cells, genes, d) float16, memory-mapped, or None
+        Gene vectors of each cell, where data set and model have them.
     """
 
     model: str
@@ -108,6 +110,7 @@ class Features:
     genes: np.ndarray
     gene_embedding: np.ndarray | None
     gene_mapped: np.ndarray
+    contextual_embedding: np.ndarray | None = None
 
 
 class Task(ABC):

@@ -14,7 +14,7 @@ from sclong.cards import BenchmarkCard, DataSpec, ModelCard, meets
 from sclong.errors import CardError, InputDataError, listing
 from sclong.io.files import atomic_dir, sha256_file, sha256_tree, write_json
 from sclong.io.tables import read_tsv, write_tsv
-from sclong.models.base import Embedder, Predictor
+from sclong.models.base import Embedder, Predictor, PredictorFromFeatures
 from sclong.models.features import read_features, write_features
 from sclong.runlog import LOGGER
 from sclong.tasks.base import PARTS, SPLIT_COLUMNS, Predictions, Task
@@ -44,7 +44,7 @@ def load_task(name: str) -> Task:
     return task
 
 
-def load_adapter(card: ModelCard) -> Predictor | Embedder:
+def load_adapter(card: ModelCard) -> Predictor | PredictorFromFeatures | Embedder:
     """Build the adapter that a model card names, with the card's options.
 
     Raises
@@ -82,7 +82,7 @@ def prepare_dataset(card: BenchmarkCard, spec: DataSpec, inputs: Mapping[str, An
                 "task": card.task,
                 "facts": facts,
                 "options": spec.options,
-                "inputs": {Path(p).name: sha256_file(p) for p in files},
+                "inputs": {Path(p).name: sha256_tree(p) for p in files},
             },
         )
         LOGGER.info("%s: %s", spec.dataset, facts)
@@ -159,12 +159,15 @@ def predict(
     loaded = read_features(features) if features is not None else None
     folds, samples, values, outputs = [], [], [], []
     for problem in task.problems(dataset, read_split(split), sees_truth=model.sees_truth):
-        if how == "native":
-            assert isinstance(adapter, Predictor)
-            answer = adapter.predict(problem, seed)
-        else:
+        if how != "native":
             assert loaded is not None
             answer = task.solve(problem, loaded, seed)
+        elif model.features_of is not None:
+            assert isinstance(adapter, PredictorFromFeatures) and loaded is not None
+            answer = adapter.predict_from(problem, loaded, seed)
+        else:
+            assert isinstance(adapter, Predictor)
+            answer = adapter.predict(problem, seed)
         answer = np.asarray(answer, dtype=np.float32)
         ids = problem.test_samples
         if answer.ndim != 2 or len(answer) != len(ids) or not np.isfinite(answer).all():
