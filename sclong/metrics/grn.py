@@ -3,12 +3,16 @@
 All metrics look at *candidate* pairs only: every regulator (row) with every gene (column) except itself. Scores are
 used as they are, higher is more likely; a method whose sign means activation or repression hands in absolute values.
 Tied scores count by expectation: any order of the genes in a file gives the same number.
+
+All pairs are sorted once (:class:`Ranking`); the rest costs time and memory by the number of true edges only.
 """
 
 from __future__ import annotations
 
+from bisect import bisect_left, bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import pandas as pd
@@ -94,12 +98,108 @@ def candidate_pairs(regulators: Sequence[str], genes: Sequence[str], *, include_
     """Return which pairs are judged, (regulators, genes) bool: all, or all but a gene with itself."""
     if include_self:
         return np.ones((len(regulators), len(genes)), dtype=bool)
-    return np.asarray(regulators, dtype=str)[:, None] != np.asarray(genes, dtype=str)[None, :]
+    codes, _ = pd.factorize(np.concatenate([np.asarray(regulators, dtype=str), np.asarray(genes, dtype=str)]))
+    codes = codes.astype(np.int32)
+    return np.asarray(codes[: len(regulators), None] != codes[None, len(regulators) :])
 
 
 def positive_rate(truth: np.ndarray, candidates: np.ndarray) -> float:
     """Return the share of true edges among the candidate pairs."""
     return float(truth[candidates].mean())
+
+
+@dataclass(frozen=True)
+class Ranking:
+    """True edges among all candidate pairs, by score.
+
+    Attributes
+    ----------
+    ascending : (pairs,) float
+        Scores of all candidate pairs, sorted.
+    edges : (edges,) float
+        Scores of the true ones.
+    """
+
+    ascending: np.ndarray
+    edges: np.ndarray
+
+    @classmethod
+    def of(cls, truth: np.ndarray, scores: np.ndarray, candidates: np.ndarray) -> Ranking:
+        """Sort the candidate pairs.
+
+        Parameters
+        ----------
+        truth, scores, candidates : (regulators, genes)
+            bool, float, bool. At least one candidate pair is true.
+        """
+        ascending = scores[candidates]
+        ascending.sort()
+        return cls(ascending, scores[truth & candidates])
+
+    def with_edges(self, scores: np.ndarray) -> Ranking:
+        """Return the ranking of the same pairs when others of them are the true edges, which have these `scores`."""
+        return Ranking(self.ascending, scores)
+
+    @cached_property
+    def blocks(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Return ``(hits, above, at_least)`` at each distinct score of a true edge, highest first; float64.
+
+        True edges with this score; pairs with a higher score; pairs with this or a higher score.
+        """
+        distinct, hits = np.unique(self.edges, return_counts=True)
+        distinct, n_pairs = distinct[::-1], len(self.ascending)
+        above = n_pairs - np.searchsorted(self.ascending, distinct, side="right")
+        at_least = n_pairs - np.searchsorted(self.ascending, distinct, side="left")
+        return hits[::-1].astype(np.float64), above.astype(np.float64), at_least.astype(np.float64)
+
+    @property
+    def positive_rate(self) -> float:
+        """Share of true edges among the pairs."""
+        return len(self.edges) / len(self.ascending)
+
+    def average_precision(self) -> float:
+        """See :func:`average_precision`."""
+        hits, _, at_least = self.blocks
+        found = np.cumsum(hits)
+        return float((hits * found / at_least).sum() / found[-1])
+
+    def interpolated_area(self) -> float:
+        """See :func:`aupr_ratio_beeline`."""
+        hits, above, at_least = self.blocks
+        found_before = np.cumsum(hits) - hits
+        slope = (at_least - above - hits) / hits  # false pairs that come with each true one
+        # between two scores x true pairs come with x * slope + offset false ones; the integral of x / (x + false)
+        offset = (above - found_before) - slope * found_before
+        growth = np.log1p(np.divide(at_least - above, above, out=np.zeros_like(above), where=above > 0))
+        area = hits / (1 + slope) - offset / (1 + slope) ** 2 * growth
+        return float(area.sum() / hits.sum())
+
+    def early_hits(self) -> float:
+        """See :func:`early_hits`."""
+        hits, above, at_least = self.blocks
+        share = np.clip((hits.sum() - above) / (at_least - above), 0.0, 1.0)
+        return float((hits * share).sum())
+
+    def early_precision_beeline(self, digits: int = 6) -> float:
+        """See :func:`epr_beeline`; not divided by the positive rate yet."""
+
+        def rounded(score: np.floating) -> float:  # keeps the order: the sorted scores need no rounded copy
+            return float(np.round(np.float64(score), digits))
+
+        n_pairs = len(self.ascending)
+        first_positive = bisect_right(self.ascending, 0.0, key=rounded)
+        if first_positive == n_pairs:
+            return 0.0
+        threshold = rounded(self.ascending[max(first_positive, n_pairs - len(self.edges))])
+        called = n_pairs - bisect_left(self.ascending, threshold, key=rounded)
+        return int((np.round(self.edges.astype(np.float64), digits) >= threshold).sum()) / called
+
+    def auroc(self) -> float:
+        """See :func:`auroc`."""
+        hits, above, at_least = self.blocks
+        misses = at_least - above - hits
+        misses_below = (len(self.ascending) - hits.sum()) - (at_least - np.cumsum(hits))
+        return float((hits * (misses_below + misses / 2)).sum() / (hits.sum() * (len(self.ascending) - hits.sum())))
 
 
 def average_precision(truth: np.ndarray, scores: np.ndarray, candidates: np.ndarray) -> float:
@@ -114,18 +214,13 @@ def average_precision(truth: np.ndarray, scores: np.ndarray, candidates: np.ndar
     truth, scores, candidates : (regulators, genes)
         bool, float, bool. At least one candidate pair is true.
     """
-    hits, sizes = _tied_blocks(truth[candidates], scores[candidates])
-    found = np.cumsum(hits)
-    return float((hits * found / np.cumsum(sizes)).sum() / found[-1])
+    return Ranking.of(truth, scores, candidates).average_precision()
 
 
 def aupr_ratio(truth: np.ndarray, scores: np.ndarray, candidates: np.ndarray) -> float:
     """Average precision over that of a random ranking, which is the positive rate.
 
-    1 is chance, ``1 / positive_rate`` is the maximum. The published evaluation (DeepSEM's script, which scLong's
-    authors used) also counts the pair of every regulator with itself; with `candidates` from
-    ``candidate_pairs(..., include_self=True)`` this function does so too. Such pairs are no edges: they lower the
-    positive rate, and so raise the ratio of a method that scores them low.
+    1 is chance, ``1 / positive_rate`` is the maximum.
 
     Parameters
     ----------
@@ -136,7 +231,37 @@ def aupr_ratio(truth: np.ndarray, scores: np.ndarray, candidates: np.ndarray) ->
     ----------
     Shu et al. 2021, DeepSEM, Nature Computational Science 1:491; Pratapa et al. 2020, BEELINE, Nature Methods 17:147.
     """
-    return average_precision(truth, scores, candidates) / positive_rate(truth, candidates)
+    return measures(truth, scores, candidates)["aupr_ratio"]
+
+
+def aupr_ratio_published(truth: np.ndarray, scores: np.ndarray, candidates: np.ndarray) -> float:
+    """Average precision over the positive rate, counting the pair of every regulator with itself, ranked last.
+
+    So does DeepSEM's script, which the authors of scLong used: a pair without a score, as a gene with itself, counts as
+    scored -1. Such pairs are no edges. Ranked last they leave the average precision as it is and lower the positive
+    rate: the ratio is that of :func:`aupr_ratio` times genes / (genes - 1).
+
+    Parameters
+    ----------
+    truth, scores, candidates : (regulators, genes)
+        bool, float, bool. At least one candidate pair is true.
+    """
+    return measures(truth, scores, candidates)["aupr_ratio_published"]
+
+
+def aupr_ratio_beeline(truth: np.ndarray, scores: np.ndarray, candidates: np.ndarray) -> float:
+    """Area under the interpolated precision-recall curve over the positive rate, as BEELINE has it.
+
+    Between two scores true and false pairs come in at a constant proportion, and precision follows from that (Davis and
+    Goadrich 2006, the R package PRROC); :func:`aupr_ratio` takes steps instead. BEELINE's script also judges pairs
+    whose first gene is no regulator; here, as everywhere, only regulators have rows.
+
+    Parameters
+    ----------
+    truth, scores, candidates : (regulators, genes)
+        bool, float, bool. At least one candidate pair is true.
+    """
+    return measures(truth, scores, candidates)["aupr_ratio_beeline"]
 
 
 def early_hits(truth: np.ndarray, scores: np.ndarray, candidates: np.ndarray) -> float:
@@ -145,11 +270,7 @@ def early_hits(truth: np.ndarray, scores: np.ndarray, candidates: np.ndarray) ->
     Where the border runs through pairs with one score, their true edges count with the share of the pairs that still
     fit: the expectation over random orders of the tie.
     """
-    hits, sizes = _tied_blocks(truth[candidates], scores[candidates])
-    wanted = hits.sum()
-    before = np.cumsum(sizes) - sizes
-    share = np.clip((wanted - before) / sizes, 0.0, 1.0)
-    return float((hits * share).sum())
+    return Ranking.of(truth, scores, candidates).early_hits()
 
 
 def epr(truth: np.ndarray, scores: np.ndarray, candidates: np.ndarray) -> float:
@@ -169,8 +290,22 @@ def epr(truth: np.ndarray, scores: np.ndarray, candidates: np.ndarray) -> float:
     ----------
     Pratapa et al. 2020, BEELINE, Nature Methods 17:147 (early precision ratio).
     """
-    edges = int(truth[candidates].sum())
-    return early_hits(truth, scores, candidates) * int(candidates.sum()) / edges**2
+    return measures(truth, scores, candidates)["epr"]
+
+
+def epr_beeline(truth: np.ndarray, scores: np.ndarray, candidates: np.ndarray) -> float:
+    """Early precision ratio with BEELINE's treatment of ties.
+
+    Scores are rounded to six digits; pairs that score 0 or less are not predicted; called are all pairs that score at
+    least what the pair at rank |E| scores, however many these are (fewer than |E| where fewer are predicted). The
+    precision among them is divided by the positive rate. Without ties this is :func:`epr`.
+
+    Parameters
+    ----------
+    truth, scores, candidates : (regulators, genes)
+        bool, float, bool. At least one candidate pair is true.
+    """
+    return measures(truth, scores, candidates)["epr_beeline"]
 
 
 def auroc(truth: np.ndarray, scores: np.ndarray, candidates: np.ndarray) -> float:
@@ -181,15 +316,74 @@ def auroc(truth: np.ndarray, scores: np.ndarray, candidates: np.ndarray) -> floa
     truth, scores, candidates : (regulators, genes)
         bool, float, bool. At least one candidate pair is true and one is false.
     """
-    hits, sizes = _tied_blocks(truth[candidates], scores[candidates])
-    misses = sizes - hits
-    misses_below = misses.sum() - np.cumsum(misses)
-    return float((hits * (misses_below + misses / 2)).sum() / (hits.sum() * misses.sum()))
+    return Ranking.of(truth, scores, candidates).auroc()
 
 
-def _tied_blocks(truth: np.ndarray, scores: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Count true pairs and all pairs at each distinct score, highest score first; float64."""
-    distinct, block = np.unique(scores, return_inverse=True)
-    hits = np.bincount(block, weights=truth.astype(np.float64), minlength=len(distinct))
-    sizes = np.bincount(block, minlength=len(distinct)).astype(np.float64)
-    return hits[::-1], sizes[::-1]
+def measures(
+    truth: np.ndarray, scores: np.ndarray, candidates: np.ndarray, ranking: Ranking | None = None
+) -> dict[str, float]:
+    """Return all measures of this module by name, from one sorting of the pairs.
+
+    Parameters
+    ----------
+    truth, scores, candidates : (regulators, genes)
+        bool, float, bool. At least one candidate pair is true.
+    ranking
+        Of these arrays, where it has been made already.
+    """
+    ranking = ranking or Ranking.of(truth, scores, candidates)
+    rate, ratio = ranking.positive_rate, ranking.average_precision() / ranking.positive_rate
+    return {
+        "aupr_ratio": ratio,
+        "epr": ranking.early_hits() / len(ranking.edges) / rate,
+        "auroc": ranking.auroc() if rate < 1 else float("nan"),
+        "aupr_ratio_published": ratio * truth.size / int(candidates.sum()),
+        "aupr_ratio_beeline": ranking.interpolated_area() / rate,
+        "epr_beeline": ranking.early_precision_beeline() / rate,
+    }
+
+
+def relabelled_average_precision(
+    truth: np.ndarray,
+    scores: np.ndarray,
+    ranking: Ranking,
+    regulator_columns: np.ndarray,
+    generator: np.random.Generator,
+    draws: int,
+) -> np.ndarray:
+    """Return the average precision against networks in which genes have exchanged their names: the null.
+
+    Regulators exchange names among themselves, and so do the other genes. Each such network has the shape of the true
+    one, all its degrees included; that it fits the scores is chance.
+
+    Parameters
+    ----------
+    truth, scores : (regulators, genes)
+        bool, float.
+    ranking
+        Of these; it is not sorted again.
+    regulator_columns : (regulators,) int
+        Column of each regulator.
+    generator, draws
+        Where the networks come from, and how many.
+
+    Returns
+    -------
+    (draws,) float64
+    """
+    rows, columns = np.nonzero(truth)
+    keep = columns != regulator_columns[rows]
+    rows, columns = rows[keep], columns[keep]
+    others = np.setdiff1d(np.arange(truth.shape[1]), regulator_columns)
+    out = np.empty(draws)
+    for draw in range(draws):
+        new_row, new_column = generator.permutation(truth.shape[0]), np.empty(truth.shape[1], dtype=np.int64)
+        new_column[regulator_columns] = regulator_columns[new_row]
+        new_column[others] = generator.permutation(others)
+        out[draw] = ranking.with_edges(scores[new_row[rows], new_column[columns]]).average_precision()
+    return out
+
+
+def p_value(observed: float, null: np.ndarray) -> float:
+    """Return how often chance does as well: (1 + null values at least as high) / (1 + null values)."""
+    return float((1 + (null >= observed * (1 - 1e-9)).sum()) / (1 + len(null)))

@@ -10,12 +10,13 @@ from typing import Literal
 
 import numpy as np
 import pandas as pd
-from scipy import sparse
 from scipy.stats import rankdata
 
 from sclong.errors import CardError
 from sclong.models.base import Predictor
-from sclong.seeding import derive_seed, rng
+from sclong.models.controls import Truth
+from sclong.models.gene_tables import go_terms
+from sclong.seeding import rng
 from sclong.tasks.base import Problem
 
 Method = Literal["pearson", "spearman"]
@@ -39,7 +40,7 @@ class AbsoluteCorrelation(Predictor):
 
     def predict(self, problem: Problem, seed: int) -> np.ndarray:
         """Return absolute correlations; `seed` changes nothing."""
-        return absolute_correlation(_expression(problem), _regulator_columns(problem), self.method)
+        return absolute_correlation(expression(problem), regulator_columns(problem), self.method)
 
 
 class ShuffledCorrelation(Predictor):
@@ -47,8 +48,8 @@ class ShuffledCorrelation(Predictor):
 
     def predict(self, problem: Problem, seed: int) -> np.ndarray:
         """Permute by `seed`."""
-        shuffled = rng("shuffled correlation", problem.fold, seed).permuted(_expression(problem), axis=0)
-        return absolute_correlation(shuffled, _regulator_columns(problem), "pearson")
+        shuffled = rng("shuffled correlation", problem.fold, seed).permuted(expression(problem), axis=0)
+        return absolute_correlation(shuffled, regulator_columns(problem), "pearson")
 
 
 class TargetMeanExpression(Predictor):
@@ -60,67 +61,150 @@ class TargetMeanExpression(Predictor):
         return np.tile(mean, (len(problem.test_samples), 1))
 
 
-class Genie3Trees(Predictor):
-    """Importance of each regulator in a forest that predicts the target from all regulators, after GENIE3.
+class NetworkDegrees(Predictor):
+    """Product of the regulator's and the target's number of edges in the true network.
 
-    Targets are scaled to unit variance, so that importances (decrease of variance, not normalised per tree) compare
-    between targets; a regulator never predicts itself. GENIE3 as published grows 1,000 trees on all cells; cells, trees
-    and targets are limited here so that one core suffices.
+    It leaks: it is shown the network, and keeps of it which genes have many edges. What a method that knows nothing but
+    popular genes can score. Its card must say ``sees_truth: true``.
+    """
+
+    def predict(self, problem: Problem, seed: int) -> np.ndarray:
+        """Multiply the degrees; `seed` changes nothing.
+
+        Raises
+        ------
+        InputDataError
+            When the problem hides the network.
+        """
+        truth = Truth().predict(problem, seed)
+        return (truth.sum(axis=1, keepdims=True) * truth.sum(axis=0, keepdims=True)).astype(np.float32)
+
+
+class GoJaccard(Predictor):
+    """Jaccard index of the two genes' GO terms, the weight of an edge of the GO graph: symmetric, untrained."""
+
+    def predict(self, problem: Problem, seed: int) -> np.ndarray:
+        """Return shared terms over all terms of the two, 0 where neither has one; `seed` changes nothing.
+
+        Raises
+        ------
+        InputDataError
+            When the data set has no annotations.
+        """
+        terms = go_terms(problem)
+        sizes = terms.getnnz(axis=1)
+        rows = regulator_columns(problem)
+        shared = (terms[rows] @ terms.T).toarray()
+        union = sizes[rows][:, None] + sizes[None, :] - shared
+        return np.divide(shared, union, out=np.zeros_like(shared), where=union > 0).astype(np.float32)
+
+
+class MutualInformation(Predictor):
+    """Mutual information of regulator and target over cells, as it is or read against its background (CLR).
+
+    Zeros are a class of their own; values above are cut into classes of equally many cells. CLR scores a pair by how
+    far its information stands out among all pairs of the regulator and among all pairs of the target,
+    ``sqrt(max(0, z_regulator)^2 + max(0, z_target)^2)``.
 
     Parameters
     ----------
-    forest
-        "extra_trees", or "random_forest" (GENIE3's default, slower).
-    n_estimators
-        Trees per target.
-    max_cells
-        Cells that the trees see, drawn once by the seed; None: all.
-    max_genes
-        Targets for which a forest is grown, most variable first; the others score 0. None: all.
+    classes
+        Classes of the values above zero.
+    background
+        True for CLR, False for the information itself (nats).
 
     References
     ----------
-    Huynh-Thu et al. 2010, PLoS ONE 5(9):e12776.
+    Faith et al. 2007, PLoS Biology 5(1):e8 (CLR).
     """
 
-    def __init__(
-        self,
-        forest: Literal["extra_trees", "random_forest"] = "extra_trees",
-        n_estimators: int = 50,
-        max_cells: int | None = 500,
-        max_genes: int | None = None,
-    ) -> None:
-        if forest not in ("extra_trees", "random_forest"):
-            raise CardError(f"forest {forest!r}", "extra_trees or random_forest", "correct the model's card")
-        self.forest, self.n_estimators, self.max_cells, self.max_genes = forest, n_estimators, max_cells, max_genes
+    def __init__(self, classes: int = 5, background: bool = True) -> None:
+        self.classes, self.background = classes, background
 
     def predict(self, problem: Problem, seed: int) -> np.ndarray:
-        """Grow the forests, on one core; cells and trees are drawn by `seed`."""
-        draw = rng("genie3 cells", problem.fold, seed)
-        matrix = sparse.csr_matrix(problem.context["expression"])
-        n_cells = matrix.shape[0]
-        if self.max_cells is not None and self.max_cells < n_cells:
-            matrix = matrix[np.sort(draw.choice(n_cells, self.max_cells, replace=False))]
-        values = matrix.toarray().astype(np.float32)
-        deviation = values.std(axis=0)
-        regulators = _regulator_columns(problem)
-        by_variance = np.argsort(-deviation, kind="stable")[: self.max_genes]
-        scores = np.zeros((len(regulators), values.shape[1]), dtype=np.float32)
-        for gene in by_variance[deviation[by_variance] > 0]:
-            inputs = np.flatnonzero(regulators != gene)
-            if len(inputs):
-                target = values[:, gene] / deviation[gene]
-                forest_seed = _tree_seed(problem, seed, int(gene))
-                scores[inputs, gene] = self._importances(values[:, regulators[inputs]], target, forest_seed)
-        return scores
+        """Return scores; `seed` changes nothing."""
+        labels = value_classes(expression(problem), self.classes)
+        rows = regulator_columns(problem)
+        information = mutual_information(labels, rows, self.classes + 1)
+        if not self.background:
+            return information
+        others = rows[:, None] != np.arange(labels.shape[1])[None, :]
+        z_row, z_column = _z_score(information, others, 1), _z_score(information, others, 0)
+        return np.sqrt(np.maximum(z_row, 0) ** 2 + np.maximum(z_column, 0) ** 2).astype(np.float32)
 
-    def _importances(self, inputs: np.ndarray, target: np.ndarray, seed: int) -> np.ndarray:
-        """Mean decrease of the target's variance by each input, (inputs,)."""
-        from sklearn.ensemble import ExtraTreesRegressor, RandomForestRegressor
 
-        kind = ExtraTreesRegressor if self.forest == "extra_trees" else RandomForestRegressor
-        trees = kind(self.n_estimators, max_features="sqrt", n_jobs=1, random_state=seed).fit(inputs, target)
-        return np.mean([t.tree_.compute_feature_importances(normalize=False) for t in trees.estimators_], axis=0)
+def _z_score(values: np.ndarray, counted: np.ndarray, axis: int) -> np.ndarray:
+    """Centre and scale along an axis by the entries that count; 0 where these do not vary."""
+    n = np.maximum(counted.sum(axis=axis, keepdims=True), 1)
+    mean = np.where(counted, values, 0).sum(axis=axis, keepdims=True) / n
+    deviation = np.sqrt((np.where(counted, values - mean, 0) ** 2).sum(axis=axis, keepdims=True) / n)
+    return np.divide(values - mean, deviation, out=np.zeros_like(values), where=deviation > 1e-9)
+
+
+def value_classes(values: np.ndarray, classes: int) -> np.ndarray:
+    """Cut every gene's values into classes: 0 where it is not seen, 1 ... `classes` by rank among its other values.
+
+    Parameters
+    ----------
+    values : (cells, genes) float
+        Not negative. Equal values of a gene get one class.
+    classes
+        Classes above zero.
+
+    Returns
+    -------
+    (cells, genes) int8
+    """
+    seen = values > 0
+    zeros = (~seen).sum(axis=0)
+    rank = rankdata(values, method="average", axis=0) - zeros - 0.5  # 0 ... seen values - 1
+    share = rank / np.maximum(seen.sum(axis=0), 1)
+    return np.where(seen, 1 + np.floor(np.clip(share, 0, 1 - 1e-9) * classes), 0).astype(np.int8)
+
+
+def mutual_information(labels: np.ndarray, rows: np.ndarray, classes: int, block: int = 2048) -> np.ndarray:
+    """Return the mutual information of some columns with all columns, in nats.
+
+    All tables of a block of pairs come from one matrix product; there is no loop over pairs.
+
+    Parameters
+    ----------
+    labels : (cells, genes) int
+        Class of each value, 0 ... classes - 1.
+    rows : (regulators,) int
+        Columns of `labels` that become rows of the result.
+    classes
+        Number of classes.
+    block
+        Genes (and a fortieth as many regulators) taken at a time: bounds memory.
+
+    Returns
+    -------
+    (regulators, genes) float32
+    """
+    n_cells, n_genes = labels.shape
+
+    def one_hot(columns: np.ndarray) -> np.ndarray:
+        hot = labels[:, columns, None] == np.arange(classes, dtype=labels.dtype)
+        return hot.reshape(n_cells, -1).astype(np.float32)
+
+    def entropy(p: np.ndarray) -> np.ndarray:
+        return -(p * np.log(np.where(p > 0, p, 1))).sum(axis=-1)
+
+    out = np.empty((len(rows), n_genes), dtype=np.float32)
+    step = max(block // 40, 1)
+    for start in range(0, n_genes, block):
+        genes = np.arange(start, min(start + block, n_genes))
+        targets = one_hot(genes)
+        h_targets = entropy(targets.mean(axis=0, dtype=np.float64).reshape(-1, classes))
+        for first in range(0, len(rows), step):
+            some = rows[first : first + step]
+            regulators = one_hot(some)
+            h_regulators = entropy(regulators.mean(axis=0, dtype=np.float64).reshape(-1, classes))
+            table = (regulators.T @ targets / n_cells).reshape(len(some), classes, len(genes), classes)
+            joint = entropy(table.transpose(0, 2, 1, 3).reshape(len(some), len(genes), -1))
+            out[first : first + step, start : start + len(genes)] = h_regulators[:, None] + h_targets - joint
+    return np.maximum(out, 0)
 
 
 def absolute_correlation(values: np.ndarray, rows: np.ndarray, method: Method) -> np.ndarray:
@@ -147,16 +231,13 @@ def absolute_correlation(values: np.ndarray, rows: np.ndarray, method: Method) -
     return np.abs(unit[:, rows].T @ unit).astype(np.float32)
 
 
-def _expression(problem: Problem) -> np.ndarray:
+def expression(problem: Problem) -> np.ndarray:
+    """Return the values of a problem, (cells, genes) float32."""
     return np.asarray(problem.context["expression"].toarray())
 
 
-def _regulator_columns(problem: Problem) -> np.ndarray:
+def regulator_columns(problem: Problem) -> np.ndarray:
+    """Return the column of each regulator among the genes, (regulators,) int64."""
     columns = pd.Index(problem.outputs).get_indexer(pd.Index(problem.test_samples))
     assert (columns >= 0).all(), "every regulator is one of the genes"
     return columns
-
-
-def _tree_seed(problem: Problem, seed: int, gene: int) -> int:
-    """Seed of one target's forest (scikit-learn takes 32 bits); it does not depend on which other targets are grown."""
-    return derive_seed("genie3 trees", problem.outputs[gene], seed) % 2**32

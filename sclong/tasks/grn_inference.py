@@ -2,18 +2,21 @@
 
 The data set follows BEELINE (Pratapa et al. 2020): genes detected in enough cells; every transcription factor of the
 network among them, and the most variable other genes ("TFs+1000"); the network restricted to these genes. Judged are
-all pairs of its regulators with its genes (regulators and targets), without self pairs; genes without any edge are not.
+all pairs of its regulators with its genes (regulators and targets), without self pairs; genes without any edge only if
+the card says so (judge_all_genes).
 
 Files of a data set: ``expression.h5ad`` (some cells, all genes: what embedding models see), ``network_expression.npz``
-and ``genes.tsv`` (all cells, the judged genes: what predictors see), ``edges.tsv`` (the truth).
+and ``genes.tsv`` (all cells, the judged genes: what predictors see), ``edges.tsv`` (the truth), ``species.txt``, and
+``go_terms.npz`` (genes x terms, where annotations are given).
 
 Problem: `samples` are regulators (column part), `outputs` are genes, `targets` the adjacency 0/1; `context` holds
-``expression`` ((cells, genes) csr float32, log1p_cp10k, columns as `outputs`) and ``gene_names`` (= `outputs`).
+``expression`` ((cells, genes) csr float32, log1p_cp10k or as published, columns as `outputs`), ``gene_names``
+(= `outputs`), ``species`` and, where annotations are given, ``go_terms`` ((genes, terms) csr float32).
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
@@ -24,8 +27,10 @@ from pydantic import Field
 from scipy import sparse
 
 from sclong.cards import Strict
+from sclong.data import networks
 from sclong.data.normalize import check_counts, log1p_cp10k
 from sclong.errors import InputDataError, listing
+from sclong.io.files import write_text
 from sclong.io.h5ad import read_expression
 from sclong.io.tables import read_tsv, write_tsv
 from sclong.metrics import grn
@@ -36,19 +41,26 @@ from sclong.tasks.predictions import answers_to
 
 SCENARIO = "all_genes"
 UNMAPPED_SCORE = -1.0
+NULL_NETWORKS = 199
 
 
 class GrnOptions(Strict):
     """Options of :meth:`GrnInference.prepare`."""
 
-    expression_format: Literal["h5ad", "10x_h5", "csv"] = "h5ad"
+    expression_format: Literal["h5ad", "10x_h5", "csv", "unnamed_matrix"] = "h5ad"
     transpose: bool = Field(default=False, description="genes stand in rows (csv)")
     layer: str | None = None
     gene_column: str | None = Field(default=None, description="column of .var that holds symbols")
     value_kind: Literal["counts", "log1p_cp10k", "nonnegative"] = "counts"
+    species: networks.Species = "human"
+    network_format: networks.NetworkFormat = "edges"
+    network_columns: tuple[str, str] = Field(default=("Gene1", "Gene2"), description="columns of regulator and target")
     max_genes: int | None = Field(default=1000, ge=0, description="most variable genes besides regulators; null: all")
+    judge_all_genes: bool = Field(
+        default=False, description="judge selected genes without any edge too; BEELINE leaves them out"
+    )
     max_cells_embedding: int = Field(default=200, ge=1, description="cells that embedding models see, drawn once")
-    min_cells: int = Field(default=10, ge=1, description="cells in which a gene must be detected")
+    min_cells: int = Field(default=10, ge=0, description="cells in which a gene must be detected")
 
 
 class GrnInference(Task):
@@ -57,7 +69,15 @@ class GrnInference(Task):
     name = "grn_inference"
     native = "edge_scores"
     needs = "gene_embedding"
-    metrics: ClassVar[Mapping[str, str]] = {"aupr_ratio": "max", "epr": "max", "auroc": "max"}
+    metrics: ClassVar[Mapping[str, str]] = {
+        "aupr_ratio": "max",
+        "epr": "max",
+        "auroc": "max",
+        "aupr_ratio_published": "max",
+        "aupr_ratio_beeline": "max",
+        "epr_beeline": "max",
+        "p_value": "min",
+    }
 
     def prepare(self, inputs: Mapping[str, Path], options: Mapping[str, Any], out: Path) -> dict[str, Any]:
         """Select genes and edges, write the data set.
@@ -65,8 +85,11 @@ class GrnInference(Task):
         Parameters
         ----------
         inputs
-            ``expression``; ``network`` (csv with Gene1, Gene2: regulator, target; symbols); optionally ``tfs`` (csv
-            with a column TF: regulators of the network that are not in it are left out).
+            ``expression``; ``network`` (csv with Gene1, Gene2: regulator, target; symbols). Optionally ``tfs`` (csv
+            with a column TF: regulators of the network that are not in it are left out), ``gene_order`` (BEELINE's
+            GeneOrdering.csv: genes are chosen by its rule, see :func:`sclong.data.networks.varying_genes`),
+            ``gene_names`` (of matrices without names), ``obo`` and ``annotation`` (GAF: Gene Ontology terms of each
+            symbol, all aspects, direct annotations).
         options
             See :class:`GrnOptions`.
         out
@@ -80,17 +103,14 @@ class GrnInference(Task):
         Raises
         ------
         InputDataError
-            When no edge of the network connects genes of the expression data.
+            When no edge of the network connects genes of the expression data, or their genes are of a mouse and the
+            card does not say so.
         """
         chosen = parse_options(GrnOptions, options, self.name)
-        adata = read_expression(
-            inputs["expression"],
-            chosen.expression_format,
-            transpose=chosen.transpose,
-            layer=chosen.layer,
-            gene_column=chosen.gene_column,
-        )
-        counts, genes = _sum_duplicates(sparse.csr_matrix(adata.X), np.asarray(adata.var_names, dtype=str))
+        adata = _read(inputs, chosen)
+        networks.check_species(list(adata.var_names), chosen.species, str(inputs["expression"]))
+        merge = _sum_duplicates if chosen.value_kind == "counts" else _mean_duplicates
+        counts, genes = merge(sparse.csr_matrix(adata.X), np.asarray(adata.var_names, dtype=str))
         filled = np.flatnonzero(counts.sum(axis=1).A1 > 0)
         counts, cells = counts[filled], np.asarray(adata.obs_names, dtype=str)[filled]
         if chosen.value_kind == "counts":
@@ -98,19 +118,22 @@ class GrnInference(Task):
             values = sparse.csr_matrix(log1p_cp10k(counts))
         else:
             values = counts
-        edges, facts = _judged_edges(inputs, chosen, values, genes)
-        judged = edges.gene_names
+        edges, facts, selected = _judged_edges(inputs, chosen, values, genes)
+        judged = sorted(selected) if chosen.judge_all_genes else edges.gene_names
         columns = pd.Index(genes).get_indexer(judged)
         _write(out, counts, cells, genes, chosen)
         sparse.save_npz(out / "network_expression.npz", values[:, columns].astype(np.float32))
         write_tsv(pd.DataFrame({"gene": judged}), out / "genes.tsv")
         write_tsv(pd.DataFrame({"Gene1": edges.regulators, "Gene2": edges.targets}), out / "edges.tsv")
+        write_text(out / "species.txt", f"{chosen.species}\n")
+        if "annotation" in inputs:
+            facts["annotated_genes"] = _write_terms(inputs, judged, out)
         regulators = edges.regulator_names
         pairs = grn.candidate_pairs(regulators, judged)
         return facts | {
             "cells": len(cells),
             "empty_cells_dropped": adata.n_obs - len(cells),
-            "gene_names_summed": adata.n_vars - len(genes),
+            "gene_names_merged": adata.n_vars - len(genes),
             "genes_judged": len(judged),
             "regulators": len(regulators),
             "edges": len(edges.regulators),
@@ -128,7 +151,13 @@ class GrnInference(Task):
     def problems(self, dataset: Path, split: pd.DataFrame, *, sees_truth: bool = False) -> Iterator[Problem]:
         """Yield the one problem (see the module for its layout)."""
         genes = _genes(dataset)
-        expression = sparse.csr_matrix(sparse.load_npz(dataset / "network_expression.npz"))
+        context: dict[str, Any] = {
+            "expression": sparse.csr_matrix(sparse.load_npz(dataset / "network_expression.npz")),
+            "gene_names": genes,
+            "species": (dataset / "species.txt").read_text(encoding="utf-8").strip(),
+        }
+        if (dataset / "go_terms.npz").is_file():
+            context["go_terms"] = sparse.csr_matrix(sparse.load_npz(dataset / "go_terms.npz"))
         for fold, rows in split.groupby("fold", sort=False):
             regulators = rows["sample"].tolist()
             truth = grn.adjacency(_edges(dataset), regulators, genes).astype(np.float32)
@@ -138,25 +167,23 @@ class GrnInference(Task):
                 samples=pd.DataFrame({"part": rows["part"].to_numpy()}, index=regulators),
                 targets=truth if sees_truth else np.full_like(truth, np.nan),
                 outputs=genes,
-                context={"expression": expression, "gene_names": genes},
+                context=context,
             )
 
     def solve(self, problem: Problem, features: Features, seed: int) -> np.ndarray:
         """Score each pair by the cosine of the two gene vectors, sign kept; -1, the minimum, if one is unmapped.
 
-        The published run starts DeepSEM from inner products of L1-normalised vectors instead and reports its weights.
+        The published run starts DeepSEM from inner products of L1-normalised vectors instead and reports its weights
+        (the models grn_deepsem_sclong and grn_sclong_inner).
         """
-        assert features.gene_embedding is not None
-        unit = _unit_rows(features.gene_embedding)
-        regulators = _positions(features, problem.test_samples)
-        genes = _positions(features, problem.outputs)
-        scores = unit[regulators] @ unit[genes].T
-        scores[~features.gene_mapped[regulators]] = UNMAPPED_SCORE
-        scores[:, ~features.gene_mapped[genes]] = UNMAPPED_SCORE
-        return scores.astype(np.float32)
+        return cosine_scores(problem, *gene_vectors(problem, features))
 
     def score(self, dataset: Path, split: pd.DataFrame, predictions: Predictions) -> pd.DataFrame:
-        """Return aupr_ratio, epr and auroc over all candidate pairs."""
+        """Return the measures of :mod:`sclong.metrics.grn` over all candidate pairs.
+
+        ``p_value`` is that of the average precision against 199 networks of the same shape whose genes have exchanged
+        their names; its least value is 0.005.
+        """
         genes = _genes(dataset)
         columns = pd.Index(predictions.outputs).get_indexer(pd.Index(genes))
         if (columns < 0).any():
@@ -171,10 +198,40 @@ class GrnInference(Task):
             regulators = rows["sample"].tolist()
             truth = grn.adjacency(_edges(dataset), regulators, genes)
             pairs = grn.candidate_pairs(regulators, genes)
-            for metric in self.metrics:
-                value = getattr(grn, metric)(truth, values[:, columns], pairs)
-                parts.append((SCENARIO, metric, value, int(pairs.sum()), "regulator-gene pairs"))
+            scores = values[:, columns]
+            ranking = grn.Ranking.of(truth, scores, pairs)
+            found = grn.measures(truth, scores, pairs, ranking)
+            own = pd.Index(genes).get_indexer(pd.Index(regulators))
+            draw = rng("grn_inference", "relabelled networks", fold)
+            null = grn.relabelled_average_precision(truth, scores, ranking, own, draw, NULL_NETWORKS)
+            found["p_value"] = grn.p_value(ranking.average_precision(), null)
+            n = int(pairs.sum())
+            parts += [(SCENARIO, metric, value, n, "regulator-gene pairs") for metric, value in found.items()]
         return pd.DataFrame(parts, columns=["scenario", "metric", "value", "n", "unit"])
+
+
+def _read(inputs: Mapping[str, Path], chosen: GrnOptions) -> anndata.AnnData:
+    """Read the expression file; cells in rows."""
+    if chosen.expression_format == "unnamed_matrix":
+        return networks.read_unnamed_expression(inputs["expression"], inputs.get("gene_names"))
+    return read_expression(
+        inputs["expression"],
+        chosen.expression_format,
+        transpose=chosen.transpose,
+        layer=chosen.layer,
+        gene_column=chosen.gene_column,
+    )
+
+
+def _write_terms(inputs: Mapping[str, Path], genes: list[str], out: Path) -> int:
+    """Write the GO terms of the judged genes; return how many genes have one."""
+    from sclong.knowledge.go import read_annotations
+    from sclong.tasks.gene_pairs import term_incidence
+
+    terms, _ = read_annotations(inputs["obo"], inputs["annotation"], aspects=("BP", "MF", "CC"), propagate=False)
+    incidence = term_incidence(genes, terms)
+    sparse.save_npz(out / "go_terms.npz", incidence)
+    return int((incidence.getnnz(axis=1) > 0).sum())
 
 
 def _sum_duplicates(counts: sparse.csr_matrix, genes: np.ndarray) -> tuple[sparse.csr_matrix, np.ndarray]:
@@ -186,17 +243,32 @@ def _sum_duplicates(counts: sparse.csr_matrix, genes: np.ndarray) -> tuple[spars
     return sparse.csr_matrix(counts @ gather), np.asarray(names, dtype=str)
 
 
+def _mean_duplicates(values: sparse.csr_matrix, genes: np.ndarray) -> tuple[sparse.csr_matrix, np.ndarray]:
+    """Average columns with one name (logarithms do not add up)."""
+    total, names = _sum_duplicates(values, genes)
+    if len(names) < len(genes):
+        total = sparse.csr_matrix(total @ sparse.diags(1.0 / np.bincount(pd.Index(names).get_indexer(genes))))
+    return total.astype(np.float32), names
+
+
 def _judged_edges(
     inputs: Mapping[str, Path], chosen: GrnOptions, values: sparse.csr_matrix, genes: np.ndarray
-) -> tuple[grn.EdgeList, dict[str, Any]]:
+) -> tuple[grn.EdgeList, dict[str, Any], list[str]]:
     """Restrict the network to detected genes, then to its regulators and the most variable other genes."""
-    network = read_tsv(inputs["network"], ["Gene1", "Gene2"], sep=",", dtype=str, na_values=[])
-    tfs = read_tsv(inputs["tfs"], ["TF"], sep=",", dtype=str, na_values=[])["TF"].tolist() if "tfs" in inputs else None
+    network = networks.read_network(
+        inputs["network"], chosen.network_format, chosen.network_columns, inputs.get("gene_names")
+    )
+    tfs = networks.read_regulators(inputs["tfs"]) if "tfs" in inputs else None
     detected = values.getnnz(axis=0) >= chosen.min_cells
-    first = grn.clean_edges(network["Gene1"], network["Gene2"], genes[detected].tolist(), tfs)
-    others = np.flatnonzero(detected & ~np.isin(genes, first.regulator_names))
-    order = np.argsort(-_variance(values)[others], kind="stable")[: chosen.max_genes]
-    selected = np.concatenate([first.regulator_names, genes[others[order]]]).tolist()
+    measured = dict.fromkeys(genes[detected].tolist())
+    first = grn.clean_edges(network["Gene1"], network["Gene2"], list(measured), tfs)
+    if "gene_order" in inputs:
+        named = networks.varying_genes(inputs["gene_order"], tfs or first.regulator_names, chosen.max_genes)
+        selected = [g for g in named if g in measured]
+    else:
+        others = np.flatnonzero(detected & ~np.isin(genes, first.regulator_names))
+        order = np.argsort(-_variance(values)[others], kind="stable")[: chosen.max_genes]
+        selected = np.concatenate([first.regulator_names, genes[others[order]]]).tolist()
     edges = grn.clean_edges(first.regulators.tolist(), first.targets.tolist(), selected)
     if not len(edges.regulators):
         raise InputDataError(
@@ -205,13 +277,17 @@ def _judged_edges(
             "gene symbols in both files (of one species)",
             "name the column that holds symbols (option gene_column), or lower min_cells",
         )
-    return edges, {
-        "genes_detected": int(detected.sum()),
-        "genes_selected": len(selected),
-        "edges_in_file": len(network),
-        "edges_dropped": first.dropped | {"not_selected": edges.dropped["unknown_genes"]},
-        "network_genes_not_detected": first.missing_genes,
-    }
+    return (
+        edges,
+        {
+            "genes_detected": int(detected.sum()),
+            "genes_selected": len(selected),
+            "edges_in_file": len(network),
+            "edges_dropped": first.dropped | {"not_selected": edges.dropped["unknown_genes"]},
+            "network_genes_not_detected": first.missing_genes,
+        },
+        selected,
+    )
 
 
 def _variance(values: sparse.csr_matrix) -> np.ndarray:
@@ -239,22 +315,46 @@ def _edges(dataset: Path) -> grn.EdgeList:
     return grn.clean_edges(table["Gene1"], table["Gene2"], _genes(dataset))
 
 
-def _unit_rows(vectors: np.ndarray) -> np.ndarray:
-    """Rows scaled to length one; rows of zeros stay zeros."""
-    length = np.linalg.norm(vectors, axis=1, keepdims=True)
-    return np.divide(vectors, length, out=np.zeros_like(vectors), where=length > 0)
+def gene_vectors(problem: Problem, features: Features) -> tuple[np.ndarray, np.ndarray]:
+    """Return a model's vectors of the genes of a problem.
 
+    Returns
+    -------
+    (vectors, mapped)
+        (genes, d) float32, and (genes,) bool: which genes the model knows.
 
-def _positions(features: Features, genes: Sequence[str]) -> np.ndarray:
-    positions = pd.Index(features.genes).get_indexer(pd.Index(genes))
+    Raises
+    ------
+    InputDataError
+        When the genes are not human, or the embedding is of other genes.
+    """
+    if problem.context["species"] != "human":
+        raise InputDataError(
+            f"genes of a {problem.context['species']}; embedding {features.model!r} is of human genes",
+            "human genes",
+            "write needs: [edge_scores] in the benchmark's card, and leave this model out of it (models)",
+        )
+    assert features.gene_embedding is not None
+    positions = pd.Index(features.genes).get_indexer(pd.Index(problem.outputs))
     if (positions < 0).any():
-        missing = [g for g, p in zip(genes, positions, strict=True) if p < 0]
+        missing = [g for g, p in zip(problem.outputs, positions, strict=True) if p < 0]
         raise InputDataError(
             f"embedding of {features.model!r}: no row for {listing(missing)}",
             "one row for every gene of the data set's expression.h5ad",
             "delete the embedding's folder and let it be made again",
         )
-    return positions
+    return features.gene_embedding[positions], features.gene_mapped[positions]
+
+
+def cosine_scores(problem: Problem, vectors: np.ndarray, mapped: np.ndarray) -> np.ndarray:
+    """Return the cosine of regulator and gene, (regulators, genes) float32; -1 where one of them is not mapped."""
+    length = np.linalg.norm(vectors, axis=1, keepdims=True)
+    unit = np.divide(vectors, length, out=np.zeros_like(vectors), where=length > 0)
+    regulators = pd.Index(problem.outputs).get_indexer(pd.Index(problem.test_samples))
+    scores = unit[regulators] @ unit.T
+    scores[~mapped[regulators]] = UNMAPPED_SCORE
+    scores[:, ~mapped] = UNMAPPED_SCORE
+    return scores.astype(np.float32)
 
 
 TASK = GrnInference()
