@@ -14,6 +14,7 @@ from sclong.io.tables import read_tsv
 from sclong.provenance import environment
 from sclong.report.corpus_figure import corpus_figure
 from sclong.report.figures import ROLE_COLOURS, scores_figure, training_figure
+from sclong.report.integration_figure import integration_pictures, setting
 from sclong.report.tables import read_metrics
 
 if TYPE_CHECKING:
@@ -78,6 +79,8 @@ def write_page(
                 "spec": plan.data[name],
                 "figure": scores_figure(table, scores, name),
                 "matrix": matrix(table, name),
+                "picture": _picture(plan, name),
+                "setting": _settings(plan, name),
                 "paper": table[(table["benchmark"] == name) & table["paper_value"].notna()].to_dict("records"),
             }
             for name in names
@@ -96,6 +99,17 @@ def write_page(
         environment=environment(),
     )
     write_text(path, html)
+
+
+def _picture(plan: Plan, benchmark: str) -> str:
+    files = plan.pictured(benchmark)
+    dataset = plan.result("datasets", plan.data[benchmark].dataset)
+    return integration_pictures(dataset, files, plan.models) if files else ""
+
+
+def _settings(plan: Plan, benchmark: str) -> dict[str, str]:
+    """Return model -> what it has seen of the data: said where it matters."""
+    return {model: setting(plan.models[model]) for model in plan.pictured(benchmark)}
 
 
 def _held_out(log: pd.DataFrame) -> tuple[float, float] | None:

@@ -79,7 +79,7 @@ def test_every_card_agrees_with_its_task_and_its_adapter() -> None:
     benchmarks, models = select_cards(load_config({}))
     for card in benchmarks.values():
         task = load_task(card.task)
-        assert card.needs == [task.native, task.needs], card.name
+        assert card.needs[0] == task.native and card.needs[1:2] in ([], [task.needs]), card.name
         assert card.primary_metric in task.metrics, card.name
         for number in card.paper:
             assert number.metric in task.metrics, (card.name, number)
@@ -93,6 +93,8 @@ def test_every_card_agrees_with_its_task_and_its_adapter() -> None:
 def test_every_benchmark_has_floor_ceiling_classical_and_both_sclong_rows() -> None:
     benchmarks, models = select_cards(load_config({}))
     for card in benchmarks.values():
+        if len(card.needs) == 1:  # no model may embed it: mouse genes
+            continue
         roles = {m.role for m in models.values() if meets(card, m)}
         assert {"floor", "ceiling", "classical", "ablation", "model"} <= roles, card.name
         assert {"sclong", "sclong_random"} <= {m.name for m in models.values() if meets(card, m)}, card.name

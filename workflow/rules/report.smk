@@ -35,6 +35,7 @@ rule report_page:
         cells=rules.corpus_summary.output.cells,
         genes=rules.corpus_summary.output.genes,
         leakage=rules.leakage.output[0],
+        pictured=[f for b in plan.data for f in plan.pictured(b).values()],
         checkpoint=rules.pretrain.output.checkpoint,
     output:
         report(
@@ -56,7 +57,7 @@ rule report_page:
         config=plan.config.model_dump(),
         skipped=plan.skipped,
         not_applicable=plan.not_applicable(),
-        code=plan.code("sclong.report.page", "sclong.report.corpus_figure"),
+        code=plan.code("sclong.report.page", "sclong.report.corpus_figure", "sclong.report.integration_figure"),
     message:
         "Drawing the report"
     script:
