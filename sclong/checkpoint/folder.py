@@ -276,7 +276,7 @@ def read_config(path: Path) -> tuple[dict[str, Any], Architecture]:
         Damaged file, missing or wrong keys, a normalisation that this version does not know.
     """
     try:
-        config = read_json(path)
+        config = {"normalization": NORMALIZATION, **read_json(path)}  # older folders do not say it
         found = {key: config[key] for key in ("vocabulary_hash", "normalization", "architecture")}
         arch = Architecture(**found["architecture"])
     except (ValueError, KeyError, TypeError) as error:

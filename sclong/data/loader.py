@@ -72,6 +72,7 @@ class CellLoader:
         self._loader = DataLoader(
             _Steps(cells, share), batch_size=None, sampler=range(first_step, last_step + 1), num_workers=workers,
             prefetch_factor=2 if workers else None, pin_memory=pin_memory,
+            generator=torch.Generator(),  # else torch draws from its global one
         )  # fmt: skip
 
     def __iter__(self) -> Iterator[tuple[int, np.ndarray, torch.Tensor]]:

@@ -9,13 +9,15 @@ from scipy import sparse
 
 from sclong.errors import InputDataError
 
-ValueKind = Literal["counts", "log1p_cp10k", "nonnegative"]
 Normalization = Literal["log1p_cp10k", "cp10k", "paper_log"]
+NORMALIZATIONS: tuple[str, ...] = get_args(Normalization)
 PAPER_MAXIMUM = 10.0
+FEW = 32
+"""Most counts are below this: what they become is computed once for each cell and number, not for each gene."""
 
 
-def normalize_cell(counts: np.ndarray, values: np.ndarray, name: str) -> np.ndarray:
-    """Return what counts of one cell become.
+def normalize_cell(counts: np.ndarray, name: str) -> np.ndarray:
+    """Return what the counts of one cell become.
 
     ==============  ==============================================================================================
     log1p_cp10k     log(1 + 10,000 x / total of the cell), natural logarithm
@@ -23,30 +25,30 @@ def normalize_cell(counts: np.ndarray, values: np.ndarray, name: str) -> np.ndar
     paper_log       log(x / 10,000 + 1), then all of a cell times one number, so that its greatest value is 10
     ==============  ==============================================================================================
 
-    The last is the sentence of the paper's Methods taken literally, x being raw counts and the scale that of each cell.
-    As x / 10,000 is small, it is nearly proportional to counts. The published preprocessing code and embedding code say
-    other things; which one made the released corpus is not known.
+    The last is the sentence of the paper's Methods taken literally: x are raw counts, because the formula has no total
+    of the cell. The maximum is each cell's, because "scaled" is no clipping (values reach 10 only at 220 million
+    counts) and a maximum over a corpus would be a number that no file holds. As x / 10,000 is small, values are nearly
+    proportional to counts. The published preprocessing code and embedding code say other things; which one made the
+    released corpus is not known.
+
+    This is the definition; :func:`normalize_counts` is the fast way to the same bits.
 
     Parameters
     ----------
-    counts : (detected,)
-        All counts of the cell.
-    values : (k,)
-        Counts to transform: those of the cell, or each that may occur.
+    counts : (genes,)
+        All counts of the cell, with or without its zeros.
     name
         Name of the normalisation.
 
     Returns
     -------
-    (k,) float32
+    (genes,) float32
         0 for a cell without counts.
     """
-    if name == "paper_log":
-        greatest = np.log1p(counts.max() / 1e4) if len(counts) else 0.0
-        return (np.log1p(values / 1e4) * (PAPER_MAXIMUM / greatest if greatest > 0 else 0.0)).astype(np.float32)
-    total = float(counts.sum(dtype=np.float64))
-    per_10k = values * (1e4 / total if total > 0 else 0.0)
-    return (np.log1p(per_10k) if name == "log1p_cp10k" else per_10k).astype(np.float32)
+    counts = counts.astype(np.float64)
+    if not counts.any():
+        return np.zeros(len(counts), dtype=np.float32)
+    return _transform(counts, _scale(counts.sum(), counts.max(), name), name)
 
 
 def normalize_counts(counts: sparse.spmatrix | np.ndarray, name: str = "log1p_cp10k") -> sparse.csr_matrix:
@@ -57,17 +59,40 @@ def normalize_counts(counts: sparse.spmatrix | np.ndarray, name: str = "log1p_cp
     InputDataError
         No such normalisation.
     """
-    if name not in get_args(Normalization):
-        raise InputDataError(
-            f"normalisation {name!r}", f"one of {', '.join(get_args(Normalization))}", "correct the name"
-        )
-    if name == "log1p_cp10k":
-        return log1p_cp10k(counts)
+    if name not in NORMALIZATIONS:
+        raise InputDataError(f"normalisation {name!r}", f"one of {', '.join(NORMALIZATIONS)}", "correct the name")
     out = sparse.csr_matrix(counts, dtype=np.float32, copy=True)
-    for start, stop in zip(out.indptr[:-1], out.indptr[1:], strict=True):
-        cell = out.data[start:stop].astype(np.float64)
-        out.data[start:stop] = normalize_cell(cell, cell, name)
+    totals = np.asarray(out.sum(axis=1, dtype=np.float64)).ravel()
+    scales_B = np.zeros(len(totals))
+    filled = totals > 0
+    highest = out.max(axis=1).toarray().ravel() if name == "paper_log" else totals
+    scales_B[filled] = _scale(totals[filled], highest[filled].astype(np.float64), name)
+    table_BF = _transform(np.arange(FEW), scales_B[:, None], name)
+
+    places = np.repeat(np.arange(0, table_BF.size, FEW), np.diff(out.indptr))  # of each entry's cell in the flat table
+    few = (out.data >= 0) & (out.data < FEW) & (out.data == np.rint(out.data))
+    others = np.flatnonzero(~few)
+    scales = scales_B[places[others] // FEW]
+    with np.errstate(invalid="ignore"):
+        places += out.data.astype(np.int32)  # nonsense for the others, which are computed apart
+    values = table_BF.reshape(-1).take(places, mode="clip")
+    values[others] = _transform(out.data[others], scales, name)
+    out.data = values
     return out
+
+
+def _scale(totals: np.ndarray, highest: np.ndarray, name: str) -> np.ndarray:
+    """Return the number that belongs to a cell, from the total and the highest of its counts."""
+    return PAPER_MAXIMUM / np.log1p(highest / 1e4) if name == "paper_log" else 1e4 / totals
+
+
+def _transform(counts: np.ndarray, scales: np.ndarray, name: str) -> np.ndarray:
+    """Return what counts become in cells with these numbers, float32."""
+    counts = counts.astype(np.float64)
+    if name == "paper_log":
+        return (np.log1p(counts / 1e4) * scales).astype(np.float32)
+    per_10k = counts * scales
+    return (np.log1p(per_10k) if name == "log1p_cp10k" else per_10k).astype(np.float32)
 
 
 def log1p_cp10k(counts: sparse.spmatrix | np.ndarray) -> sparse.csr_matrix:
@@ -75,11 +100,7 @@ def log1p_cp10k(counts: sparse.spmatrix | np.ndarray) -> sparse.csr_matrix:
 
     A cell without counts stays zero.
     """
-    out = sparse.csr_matrix(counts, dtype=np.float32, copy=True)
-    totals = np.asarray(out.sum(axis=1, dtype=np.float64)).ravel()
-    scale = np.divide(1e4, totals, out=np.zeros_like(totals), where=totals > 0)
-    out.data = np.log1p(out.data * np.repeat(scale, np.diff(out.indptr))).astype(np.float32)
-    return out
+    return normalize_counts(counts, "log1p_cp10k")
 
 
 def check_nonnegative(values: sparse.spmatrix | np.ndarray, name: str) -> np.ndarray:
@@ -120,6 +141,13 @@ def check_counts(values: sparse.spmatrix | np.ndarray, name: str) -> None:
     if not fractional.any():
         return
     share = fractional.mean()
+    if has_one_total(values):
+        raise InputDataError(
+            f"{name}: looks normalised already ({share:.0%} of the values are not integers, and all cells have the "
+            "same total)",
+            "raw integer counts",
+            "use the raw counts (adata.raw, or a layer named counts)",
+        )
     if looks_logged(values):
         raise InputDataError(
             f"{name}: looks log-normalised already ({share:.0%} of the values are not integers, the largest is "
@@ -133,6 +161,13 @@ def check_counts(values: sparse.spmatrix | np.ndarray, name: str) -> None:
         "raw integer counts",
         "use the raw counts (adata.raw, or a layer); these may be normalised, TPM, or expected counts of a quantifier",
     )
+
+
+def has_one_total(values: sparse.spmatrix | np.ndarray) -> bool:
+    """Say whether all cells (of the first 500) have the same total, but for rounding, as after normalisation to one."""
+    totals = np.asarray(sparse.csr_matrix(values)[:500].sum(axis=1, dtype=np.float64)).ravel()
+    totals = totals[totals > 0]
+    return len(totals) > 1 and bool(np.ptp(totals) < 1e-4 * totals.mean())
 
 
 def looks_logged(values: sparse.spmatrix | np.ndarray) -> bool:
@@ -163,8 +198,8 @@ def to_model_values(
     values
         Cells by genes.
     value_kind
-        "counts": normalised here; "log1p_cp10k": taken as they are, by models that read such values; "nonnegative":
-        taken as they are, for example bulk expression on a log scale.
+        "counts": normalised here; the name of a normalisation: taken as they are, for a model that reads such values;
+        "nonnegative": taken as they are, for example bulk expression on a log scale.
     normalization
         What the model was pretrained on.
 
@@ -176,14 +211,16 @@ def to_model_values(
     if value_kind == "counts":
         check_counts(values, "expression")
         return normalize_counts(values, normalization)
-    if value_kind == "log1p_cp10k" and normalization != "log1p_cp10k":
-        raise InputDataError(
-            f"values that are normalised already (log1p_cp10k), for a model that was pretrained on {normalization}",
-            "raw counts, which are normalised as in pretraining", "use the raw counts: adata.raw, or a layer",
-        )  # fmt: skip
-    if value_kind in ("log1p_cp10k", "nonnegative"):
+    if value_kind in (normalization, "nonnegative"):
         check_nonnegative(values, "expression")
         return sparse.csr_matrix(values, dtype=np.float32)
+    if value_kind in NORMALIZATIONS:
+        raise InputDataError(
+            f"values that are normalised already ({value_kind}), for a model that was pretrained on {normalization}",
+            "raw counts, which are normalised as in pretraining",
+            "use the raw counts (adata.raw, or a layer) and value_kind counts",
+        )
     raise InputDataError(
-        f"value kind {value_kind!r}", "counts, log1p_cp10k or nonnegative", 'set adata.uns["value_kind"]'
-    )
+        f"value kind {value_kind!r}", f"counts, {', '.join(NORMALIZATIONS)} or nonnegative",
+        'set adata.uns["value_kind"]',
+    )  # fmt: skip

@@ -6,13 +6,15 @@ a shard (``kept.npy``).
 
 from __future__ import annotations
 
-import resource
-from collections import OrderedDict
 from collections.abc import Sequence
+from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
 from pandas.api.types import union_categoricals
 from scipy import sparse
 
@@ -21,24 +23,21 @@ from sclong.io.files import read_json, sha256_file
 from sclong.io.shard_writer import FORMAT, LABELS
 
 OBS_COLUMNS = LABELS
-SPARE_FILES = 256  # that a process may open besides shards
 Arrays = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray | None]
 
 
 class ShardStore:
-    """Read shards; arrays are memory-mapped. Where there are more shards than files may be open, few are at a time.
+    """Read shards; arrays are memory-mapped, and no file stays open: a corpus may have more than a process may open.
 
     Parameters
     ----------
     folder
         What :class:`~sclong.io.shard_writer.ShardWriter` or :func:`~sclong.data.corpus.build_corpus` wrote.
     columns
-        Columns of ``obs`` to read.
+        Columns of :attr:`obs`.
 
     Attributes
     ----------
-    obs : DataFrame (cells)
-        Categorical columns source, dataset, donor, tissue, assay, cell_type.
     vocabulary_hash, n_genes
         Of the vocabulary that the columns follow.
 
@@ -62,82 +61,56 @@ class ShardStore:
         self.n_genes: int = self.facts["n_genes"]
         self.shards = self.facts["shards"]
         self.starts = np.concatenate([[0], np.cumsum([s["kept"] for s in self.shards])]).astype(np.int64)
-        self._open: OrderedDict[int, Arrays] = OrderedDict()
-        self._most_open = max((_files_that_may_be_open(4 * len(self.shards)) - SPARE_FILES) // 4, 8)
-        for number in range(len(self.shards)):  # what is damaged is seen now
-            self._shard(number)
-        self.obs = self._read_obs(columns)
+        self.columns = list(columns)
+        self._arrays = [self._map(shard) for shard in self.shards]
 
-    def _read_obs(self, columns: Sequence[str]) -> pd.DataFrame:
+    @cached_property
+    def obs(self) -> pd.DataFrame:
+        """Cells x categorical columns (source, dataset, donor, tissue, assay, cell_type); read when first asked for."""
         parts = []
-        for number, shard in enumerate(self.shards):
+        for shard, (*_, kept) in zip(self.shards, self._arrays, strict=True):
             path = self.folder / shard["name"] / "obs.parquet"
             try:
-                obs = pd.read_parquet(path, columns=list(columns))
+                obs = pq.read_table(path, columns=self.columns, read_dictionary=self.columns).to_pandas()
             except (OSError, ValueError) as error:
                 raise _damaged(path, error) from error
-            if shard["kept"] < shard["cells"]:
-                obs = obs.iloc[self._load(number, "kept")]
-            parts.append(obs.astype("category"))
-        if not parts:
-            return pd.DataFrame({c: pd.Categorical([]) for c in columns})
-        return pd.DataFrame({c: union_categoricals([part[c] for part in parts]) for c in columns})
+            parts.append(obs if kept is None else obs.iloc[kept])
+        return pd.DataFrame({c: union_categoricals([part[c] for part in parts]) for c in self.columns})
 
-    def _load(self, number: int, name: str, mmap_mode: str | None = None) -> np.ndarray:
-        path = self.folder / self.shards[number]["name"] / f"{name}.npy"
-        try:
-            return np.load(path, mmap_mode=mmap_mode, allow_pickle=False)  # type: ignore[arg-type]
-        except (OSError, ValueError) as error:
-            raise _damaged(path, error) from error
-
-    def _shard(self, number: int) -> Arrays:
-        """Return data, indices, indptr and kept of a shard; the longest unused one is closed where there are many."""
-        if number in self._open:
-            self._open.move_to_end(number)
-            return self._open[number]
-        shard = self.shards[number]
-        data, indices = (np.asarray(self._load(number, name, "r")) for name in ("data", "indices"))
-        indptr = np.asarray(self._load(number, "indptr", "r"))
+    def _map(self, shard: dict[str, Any]) -> Arrays:
+        """Return data, indices, indptr and kept of a shard."""
+        folder = self.folder / shard["name"]
+        data, indices, indptr = (map_array(folder / f"{name}.npy") for name in ("data", "indices", "indptr"))
         if len(indptr) != shard["cells"] + 1 or indptr[-1] != len(data) or len(data) != len(indices):
             raise InputDataError(
-                f"{self.folder / shard['name']}: {len(indptr) - 1} cells, {len(data)} values, {len(indices)} indices",
+                f"{folder}: {len(indptr) - 1} cells, {len(data)} values, {len(indices)} indices",
                 f"{shard['cells']} cells and as many values as indices",
                 "the shard is damaged: remove the corpus folder and make it again",
             )
-        kept = self._load(number, "kept") if shard["kept"] < shard["cells"] else None
-        self._open[number] = data, indices, indptr, kept
-        while len(self._open) > self._most_open:
-            self._open.popitem(last=False)
-        return self._open[number]
+        return data, indices, indptr, map_array(folder / "kept.npy") if shard["kept"] < shard["cells"] else None
 
     def __len__(self) -> int:
         return int(self.starts[-1])
 
-    def __getstate__(self) -> dict[str, object]:
-        return {**self.__dict__, "_open": OrderedDict()}  # a worker maps the files itself
+    def __getstate__(self) -> dict[str, Any]:
+        return {"folder": self.folder, "columns": self.columns}
 
-    def cell(self, position: int) -> tuple[np.ndarray, np.ndarray]:
-        """Return the raw counts of one cell as they are on the disk.
-
-        Returns
-        -------
-        counts, genes : (detected,)
-            Views of the files: uint8, uint16 or uint32; uint16 or int32, ascending.
-        """
-        number = int(np.searchsorted(self.starts, position, side="right")) - 1
-        data, indices, indptr, kept = self._shard(number)
-        row = int(position - self.starts[number])
-        row = row if kept is None else int(kept[row])
-        start, stop = indptr[row : row + 2]
-        return data[start:stop], indices[start:stop]
+    def __setstate__(self, state: dict[str, Any]) -> None:  # another process maps the files itself
+        ShardStore.__init__(self, **state)
 
     def rows(self, cells: np.ndarray) -> sparse.csr_matrix:
         """Return the raw counts of some cells, in the order asked for: (B, N) CSR float32."""
-        parts = [self.cell(int(cell)) for cell in np.asarray(cells, dtype=np.int64)]
-        indptr = np.concatenate([[0], np.cumsum([len(counts) for counts, _ in parts], dtype=np.int64)])
-        flat = np.concatenate([*(counts for counts, _ in parts), np.empty(0, np.uint8)]).astype(np.float32)
-        where = np.concatenate([*(genes for _, genes in parts), np.empty(0, np.uint16)]).astype(np.int32)
-        return sparse.csr_matrix((flat, where, indptr), shape=(len(parts), self.n_genes))
+        cells = np.asarray(cells, dtype=np.int64)
+        shards = np.searchsorted(self.starts, cells, side="right") - 1
+        counts, genes, ends = [np.empty(0, np.uint8)], [np.empty(0, np.uint16)], [0]
+        for shard, row in zip(shards.tolist(), (cells - self.starts[shards]).tolist(), strict=True):
+            data, indices, indptr, kept = self._arrays[shard]
+            start, stop = indptr[(row if kept is None else kept[row]) :][:2].tolist()
+            counts.append(data[start:stop])
+            genes.append(indices[start:stop])
+            ends.append(ends[-1] + stop - start)
+        flat, where = np.concatenate(counts).astype(np.float32), np.concatenate(genes).astype(np.int32)
+        return sparse.csr_matrix((flat, where, np.array(ends)), shape=(len(cells), self.n_genes))
 
     def verify(self) -> None:
         """Compare every file with the hash that was stored when it was written.
@@ -161,7 +134,7 @@ class ShardStore:
         wrong += [f"{p.name} (not of this corpus)" for p in sorted(self.folder.glob("shard_*")) if p.name not in listed]
         if wrong:
             raise InputDataError(
-                f"{self.folder}: {len(wrong)} files are not what was written: {listing(wrong)}",
+                f"{self.folder}: {len(wrong)} files are not what was written: {listing(wrong, len(wrong))}",
                 "the files of shards.json", "remove the corpus folder and make it again",
             )  # fmt: skip
 
@@ -173,12 +146,22 @@ def _damaged(path: Path, error: Exception) -> InputDataError:
     )
 
 
-def _files_that_may_be_open(wanted: int) -> int:
-    """Ask the system for as many open files as are wanted; return how many it gives."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    enough = wanted + SPARE_FILES
-    if soft != resource.RLIM_INFINITY and soft < enough:
-        most = enough if hard == resource.RLIM_INFINITY else min(enough, hard)
-        resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
-        soft = most
-    return enough if soft == resource.RLIM_INFINITY else soft
+def map_array(path: Path) -> np.ndarray:
+    """Return a one-dimensional ``.npy`` file, mapped read only. The file does not stay open, as a numpy memmap's does.
+
+    Raises
+    ------
+    InputDataError
+        No such file, or not a whole one.
+    """
+    try:
+        with open(path, "rb") as file:
+            np.lib.format.read_magic(file)
+            shape, _, kind = np.lib.format.read_array_header_1_0(file)
+            start = file.tell()
+        with pa.memory_map(str(path)) as file:
+            first, size = file.read_buffer(1), file.size()  # one byte keeps the map; asking for all would read it ahead
+        whole = pa.foreign_buffer(first.address, size, base=first)
+        return np.frombuffer(whole, kind, shape[0], start) if shape[0] else np.empty(0, kind)
+    except (OSError, ValueError) as error:
+        raise _damaged(path, error) from error

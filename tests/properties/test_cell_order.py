@@ -58,3 +58,14 @@ def test_no_cell_is_lost_or_doubled_over_processes(n: int, each: int, world_size
     )
     for epoch in range(3):
         assert sorted(stream[epoch * n : (epoch + 1) * n].tolist()) == rows.tolist()
+
+
+def test_few_cells_are_shuffled_evenly() -> None:
+    """Over many keys, the first two places take every pair of 11 cells equally often (chi-square; 109 degrees)."""
+    n, keys = 11, np.random.default_rng(2).integers(0, 2**63, 5000)
+    first_two = np.array([shuffled(np.arange(2), n, int(key)) for key in keys])
+    found = np.zeros((n, n))
+    np.add.at(found, (first_two[:, 0], first_two[:, 1]), 1)
+    expected = len(keys) / (n * (n - 1))
+    chi_square = ((found - expected) ** 2 / expected)[~np.eye(n, dtype=bool)].sum()
+    assert chi_square / (n * (n - 1) - 1) < 1.5

@@ -8,8 +8,7 @@ import pytest
 import torch
 from toy_training import CELLS_PER_DONOR, N_DONORS, N_GENES, toy_corpus
 
-from sclong.data.dataset import CellOrder, PretrainingCells, held_out_names, normalized
-from sclong.data.normalize import normalize_cell
+from sclong.data.dataset import CellOrder, PretrainingCells, held_out_names
 from sclong.errors import InputDataError
 
 
@@ -94,14 +93,6 @@ def test_values_equal_their_twin_to_the_bit(tmp_path: Path, name: str) -> None:
     assert torch.equal(cells.values(rows), cells.values_naive(rows))
     other = PretrainingCells(store, **options)
     assert torch.equal(cells.values(rows), other.values(rows)) == (name == "log1p_cp10k")
-
-
-@pytest.mark.parametrize("highest", [3, 200, 300, 70_000, 2**31])
-@pytest.mark.parametrize("name", ["log1p_cp10k", "cp10k", "paper_log"])
-def test_counts_of_any_height(name: str, highest: int) -> None:
-    counts = np.array([1, 2, highest, 2, 1], dtype=np.min_scalar_type(highest))
-    assert np.array_equal(normalized(counts, name), normalize_cell(counts, counts.astype(np.float64), name))
-    assert not len(normalized(counts[:0], name))
 
 
 def test_data_sets_or_cells_may_be_held_out_instead(tmp_path: Path) -> None:

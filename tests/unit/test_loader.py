@@ -33,6 +33,15 @@ def test_workers_change_nothing(cells: PretrainingCells) -> None:
         assert torch.equal(values, cells.values_naive(np.array(rows)))
 
 
+@pytest.mark.parametrize("workers", [0, 1])
+def test_no_number_is_drawn_from_torchs_global_generator(cells: PretrainingCells, workers: int) -> None:
+    torch.manual_seed(1)
+    expected = torch.rand(3)
+    torch.manual_seed(1)
+    taken(cells, 1, 2, workers=workers)
+    assert torch.equal(torch.rand(3), expected)
+
+
 def test_a_training_that_goes_on_gets_the_next_cells(cells: PretrainingCells) -> None:
     assert [(s, r) for s, r, _ in taken(cells, 40, 44)] == [(s, r) for s, r, _ in taken(cells, 1, 44)][39:]
 

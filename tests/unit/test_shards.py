@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import gc
+import os
 import pickle
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +16,7 @@ from scipy import sparse
 from sclong.errors import InputDataError
 from sclong.io.files import read_json, write_json
 from sclong.io.shard_writer import ShardWriter
-from sclong.io.shards import OBS_COLUMNS, ShardStore
+from sclong.io.shards import OBS_COLUMNS, ShardStore, map_array
 
 N_GENES = 11
 
@@ -103,14 +106,37 @@ def test_verify_sees_one_changed_count(written: tuple[Path, np.ndarray, pd.DataF
         ShardStore(written[0]).verify()
 
 
-def test_more_shards_than_files_may_be_open(written: tuple[Path, np.ndarray, pd.DataFrame]) -> None:
+@pytest.mark.skipif(sys.platform != "linux", reason="counts open files in /proc")
+def test_no_file_stays_open(written: tuple[Path, np.ndarray, pd.DataFrame]) -> None:
+    """300 shards of four files are more than the 1,024 that a process may often have open."""
     folder, dense, _ = written
+    before = sorted(os.listdir("/proc/self/fd"))
     store = ShardStore(folder)
-    store._most_open = 2
-    store._open.clear()
+    assert sorted(os.listdir("/proc/self/fd")) == before
+    for array in store._arrays[0][:3]:
+        assert not array.flags.owndata and not array.flags.writeable, "mapped, not read"
     order = np.random.default_rng(0).permutation(len(store))
     np.testing.assert_array_equal(store.rows(order).toarray(), dense[order])
-    assert len(store._open) == 2
+
+
+def test_a_map_outlives_its_store_and_empty_arrays_are_read(tmp_path: Path) -> None:
+    np.save(tmp_path / "x.npy", np.arange(100_000, dtype=np.uint16))
+    np.save(tmp_path / "empty.npy", np.empty(0, np.uint8))
+    part = map_array(tmp_path / "x.npy")[70:80]
+    (tmp_path / "x.npy").unlink()
+    gc.collect()
+    assert part.tolist() == list(range(70, 80))
+    assert len(map_array(tmp_path / "empty.npy")) == 0
+
+
+@pytest.mark.parametrize("columns", [("donor",), ("tissue", "source")])
+def test_only_the_columns_asked_for_are_read_as_categories(
+    written: tuple[Path, np.ndarray, pd.DataFrame], columns: tuple[str, ...]
+) -> None:
+    folder, _, obs = written
+    found = ShardStore(folder, columns).obs
+    assert found.astype(str).equals(obs[list(columns)])
+    assert all(isinstance(kind, pd.CategoricalDtype) for kind in found.dtypes)
 
 
 def test_a_store_goes_to_a_worker_without_its_files(written: tuple[Path, np.ndarray, pd.DataFrame]) -> None:
