@@ -10,6 +10,7 @@ rule go_graph:
         log_of("go_graph"),
     benchmark:
         usage_of("go_graph")
+    priority: 10
     conda:
         CONDA
     threads: 1
@@ -38,6 +39,7 @@ rule gene2vec:
         log_of("gene2vec"),
     benchmark:
         usage_of("gene2vec")
+    priority: 10
     conda:
         CONDA
     threads: 1
