@@ -5,9 +5,9 @@ network among them, and the most variable other genes ("TFs+1000"); the network 
 all pairs of its regulators with its genes (regulators and targets), without self pairs; genes without any edge only if
 the card says so (judge_all_genes).
 
-Files of a data set: ``expression.h5ad`` (some cells, all genes: what embedding models see), ``network_expression.npz``
-and ``genes.tsv`` (all cells, the judged genes: what predictors see), ``edges.tsv`` (the truth), ``species.txt``, and
-``go_terms.npz`` (genes x terms, where annotations are given).
+Files of a data set: ``expression.h5ad`` (some cells, all genes: what embedding models see), ``cells.h5ad`` (all cells,
+where those are not all), ``network_expression.npz`` and ``genes.tsv`` (all cells, the judged genes: what predictors
+see), ``edges.tsv`` (the truth), ``species.txt``, and ``go_terms.npz`` (genes x terms, where annotations are given).
 
 Problem: `samples` are regulators (column part), `outputs` are genes, `targets` the adjacency 0/1; `context` holds
 ``expression`` ((cells, genes) csr float32, log1p_cp10k or as published, columns as `outputs`), ``gene_names``
@@ -296,14 +296,14 @@ def _variance(values: sparse.csr_matrix) -> np.ndarray:
 
 
 def _write(out: Path, counts: sparse.csr_matrix, cells: np.ndarray, genes: np.ndarray, chosen: GrnOptions) -> None:
-    """Write the cells that embedding models see."""
+    """Write the cells that embedding models see and, where these are not all, all: none of them is pretrained on."""
+    adata = anndata.AnnData(counts.astype(np.float32), obs=pd.DataFrame(index=cells), var=pd.DataFrame(index=genes))
+    adata.uns["value_kind"] = chosen.value_kind
     size = min(chosen.max_cells_embedding, len(cells))
     drawn = np.sort(rng("grn_inference", "cells to embed").choice(len(cells), size=size, replace=False))
-    adata = anndata.AnnData(
-        counts[drawn].astype(np.float32), obs=pd.DataFrame(index=cells[drawn]), var=pd.DataFrame(index=genes)
-    )
-    adata.uns["value_kind"] = chosen.value_kind
-    adata.write_h5ad(out / "expression.h5ad")
+    adata[drawn].write_h5ad(out / "expression.h5ad")
+    if size < len(cells):
+        adata.write_h5ad(out / "cells.h5ad")
 
 
 def _genes(dataset: Path) -> list[str]:
