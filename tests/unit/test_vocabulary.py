@@ -227,10 +227,10 @@ def test_optional_sources_do_not_rank(root: Path, tmp_path: Path) -> None:
     file.parent.mkdir()
     file.touch()
     mirrored = make_plan({"preset": "small", "mirror": str(tmp_path)}, root)
-    assert optional.name in mirrored.corpus
-    assert optional.name not in plain.corpus
-    assert mirrored.ranking == plain.ranking
-    assert set(plain.ranking) <= set(plain.corpus)
+    assert optional.name in mirrored.corpus.sources
+    assert optional.name not in plain.corpus.sources
+    assert mirrored.corpus.ranking == plain.corpus.ranking
+    assert set(plain.corpus.ranking) <= set(plain.corpus.sources)
 
 
 def test_a_list_needs_no_scan_of_the_corpus(root: Path) -> None:

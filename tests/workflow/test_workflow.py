@@ -32,7 +32,11 @@ def output(done: subprocess.CompletedProcess[str]) -> str:
         (["-n", "results/norman_metrics.tsv"], ["predict_norman", "pretrain"], ["score_l1000", "score_grn"]),
         (["-n", "-R", "score_norman"], ["score_norman"], []),
         (["--profile", "slurm", "-n", "all"], ["pretrain", "score_pancreas"], []),
-        (["-n", "--config", "preset=paper", "results_dir=results_paper"], ["census", "pretrain", "score_norman"], []),
+        (
+            ["-n", "--config", "preset=paper", "results_dir=results_paper"],
+            ["census_part", "pretrain", "score_norman"],
+            [],
+        ),
     ],
     ids=lambda v: " ".join(v) if isinstance(v, list) else v,
 )
