@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from sclong.errors import CardError, SclongError, nearest
 
@@ -113,12 +113,27 @@ class ModelCard(Strict):
     )
     deterministic: bool = Field(default=False, description="the seed changes nothing: run once")
     sees_truth: bool = Field(default=False, description="a ceiling: it is shown the test targets")
+    protocol: Literal["strict", "paper"] = Field(
+        default="strict", description="paper: as published, defects included; shown beside the others, no headline"
+    )
+    selects_on_test: bool = Field(
+        default=False, description="protocol paper only: it is shown the test targets, and chooses its epoch by them"
+    )
+    published_as: str | None = Field(default=None, description="its name among a benchmark's published numbers")
     device: Literal["cpu", "gpu"] = "cpu"
     mem_gb: float = 2.0
     licence: str = "Apache-2.0"
     weights: list[str] = Field(default_factory=list, description="ids in sources.tsv of weights it needs")
     trained_on: str = ""
     citation: str = ""
+
+    @model_validator(mode="after")
+    def _strict_sees_no_test(self) -> ModelCard:
+        if self.selects_on_test and self.protocol != "paper":
+            raise ValueError("selects_on_test is for protocol: paper; under strict nothing is chosen on test data")
+        if self.sees_truth and self.role != "ceiling":
+            raise ValueError("sees_truth is for role: ceiling")
+        return self
 
     def for_preset(self, preset: str) -> ModelCard:
         """Return the card with the options that a preset replaces in place."""

@@ -13,6 +13,12 @@ ROLE_COLOURS = {
     "floor": "#8c8c8c", "ceiling": "#c9a227", "classical": "#3b75af", "ablation": "#e08214", "model": "#1b7837",
 }  # fmt: skip
 
+HIDDEN_CURVES = (
+    ("held_out_loss_replaced", "scLong", "#1b7837", "o-"),
+    ("baseline_tissue_mean", "mean of the cell's tissue", "#3b75af", "--"),
+    ("baseline_gene_mean", "mean of the gene", "#8c8c8c", ":"),
+)
+
 
 def svg(figure: Figure) -> str:
     """Return a figure as an SVG element, without the XML header."""
@@ -76,24 +82,32 @@ def scores_figure(summary: pd.DataFrame, metrics: pd.DataFrame, benchmark: str) 
 
 
 def training_figure(log: pd.DataFrame) -> str:
-    """Draw the training loss and the held-out loss over optimiser steps.
+    """Draw losses over optimiser steps, and beside them hidden values of held-out donors against two tables of means.
 
     Parameters
     ----------
     log
-        Lines of ``training.jsonl``: step, loss, held_out_loss (where evaluated).
+        Lines of ``training.jsonl``: step, loss; where evaluated held_out_loss, held_out_loss_replaced,
+        baseline_gene_mean and baseline_tissue_mean.
     """
-    figure = Figure(figsize=(6, 2.6), layout="constrained")
-    axis = figure.subplots()
+    figure = Figure(figsize=(9, 2.6), layout="constrained")
+    left, right = figure.subplots(1, 2)
     if "loss" in log:
         train = log.dropna(subset=["loss"])
-        axis.plot(train["step"], train["loss"], color="#8c8c8c", lw=0.8, label="training cells")
+        left.plot(train["step"], train["loss"], color="#8c8c8c", lw=0.8, label="training cells")
     if "held_out_loss" in log:
         held = log.dropna(subset=["held_out_loss"])
-        axis.plot(held["step"], held["held_out_loss"], "o-", color="#1b7837", ms=4, label="held-out donors")
-    axis.set_xlabel("optimiser step", fontsize=8)
-    axis.set_ylabel("masked reconstruction\n(mean squared error)", fontsize=8)
-    axis.tick_params(labelsize=8)
-    axis.legend(fontsize=8, frameon=False)
-    axis.grid(alpha=0.25)
+        left.plot(held["step"], held["held_out_loss"], "o-", color="#1b7837", ms=4, label="held-out donors")
+    left.set_ylabel("masked reconstruction\n(mean squared error)", fontsize=8)
+    for column, label, colour, style in HIDDEN_CURVES:
+        if column in log:
+            line = log.dropna(subset=[column])
+            right.plot(line["step"], line[column], style, color=colour, ms=4, lw=1, label=label)
+    right.set_ylabel("hidden values of held-out\ndonors (mean squared error)", fontsize=8)
+    for axis in (left, right):
+        axis.set_xlabel("optimiser step", fontsize=8)
+        axis.tick_params(labelsize=8)
+        if axis.lines:
+            axis.legend(fontsize=8, frameon=False)
+        axis.grid(alpha=0.25)
     return svg(figure)

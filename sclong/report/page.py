@@ -18,6 +18,7 @@ from sclong.report.integration_figure import integration_pictures, setting
 from sclong.report.tables import read_metrics
 
 if TYPE_CHECKING:
+    from sclong.cards import PaperNumber
     from sclong.plan import Plan
 
 TEMPLATE = Path(__file__).with_name("page.html.j2")
@@ -82,6 +83,7 @@ def write_page(
                 "picture": _picture(plan, name),
                 "setting": _settings(plan, name),
                 "paper": table[(table["benchmark"] == name) & table["paper_value"].notna()].to_dict("records"),
+                "unmatched": _unmatched(plan, name),
             }
             for name in names
         ],
@@ -91,6 +93,7 @@ def write_page(
         skipped=plan.skipped,
         training=training_figure(log),
         held_out=_held_out(log),
+        hidden=_hidden(log),
         manifest=read_tsv(corpus["manifest"], dtype=str).fillna("").to_dict("records"),
         leakage=read_tsv(corpus["leakage"], dtype=str).fillna("").to_dict("records"),
         corpus=corpus_figure(read_tsv(corpus["cells"]), read_tsv(corpus["genes"])),
@@ -110,6 +113,27 @@ def _picture(plan: Plan, benchmark: str) -> str:
 def _settings(plan: Plan, benchmark: str) -> dict[str, str]:
     """Return model -> what it has seen of the data: said where it matters."""
     return {model: setting(plan.models[model]) for model in plan.pictured(benchmark)}
+
+
+def _unmatched(plan: Plan, benchmark: str) -> list[PaperNumber]:
+    """Return the published numbers of a benchmark whose model has no row."""
+    rows = {(plan.models[m].published_as or m).lower() for m in plan.models_of(benchmark)}
+    return [p for p in plan.benchmarks[benchmark].paper if p.model.lower() not in rows]
+
+
+def _hidden(log: pd.DataFrame) -> dict[str, Any] | None:
+    """Return the last scores of hidden values on held-out donors, and what they say beside the baselines."""
+    if "baseline_gene_mean" not in log:
+        return None
+    last = log.dropna(subset=["held_out_loss_replaced"]).iloc[-1]
+    model, tables = last["held_out_loss_replaced"], (last["baseline_gene_mean"], last["baseline_tissue_mean"])
+    beaten = sum(model < table for table in tables)
+    return {
+        "model": model, "gene_mean": tables[0], "tissue_mean": tables[1],
+        "correlation": last["held_out_gene_correlation"],
+        "tissue_correlation": last["baseline_tissue_mean_correlation"],
+        "verdict": ("worse than both", "better than one of them", "better than both")[beaten],
+    }  # fmt: skip
 
 
 def _held_out(log: pd.DataFrame) -> tuple[float, float] | None:

@@ -63,6 +63,7 @@ def summarize(
     cards: Mapping[str, BenchmarkCard],
     data: Mapping[str, DataSpec],
     roles: Mapping[str, str],
+    published: Mapping[str, str | None] | None = None,
 ) -> pd.DataFrame:
     """Summarise tidy scores over seeds.
 
@@ -74,12 +75,15 @@ def summarize(
         Benchmark name -> its card, and the data that was used.
     roles
         Model name -> floor, ceiling, classical, ablation or model.
+    published
+        Model name -> its name among published numbers, where that is another.
 
     Returns
     -------
     pd.DataFrame
-        Columns `SUMMARY_COLUMNS`. ``floor`` is the best mean of the floor controls of that row's metric and scenario,
-        ``ceiling`` the best of the ceilings; ``percent_of_range`` is 0 at the floor and 100 at the ceiling.
+        Columns `SUMMARY_COLUMNS`. ``floor`` is the best mean of the floor controls of that row's metric and scenario
+        under the strict protocol, ``ceiling`` the best of the ceilings; ``percent_of_range`` is 0 at the floor and 100
+        at the ceiling.
     """
     rows = []
     for key, group in metrics.groupby(KEYS, sort=False, dropna=False):
@@ -94,7 +98,10 @@ def summarize(
         rows.append(row)
     out = pd.DataFrame(rows)
     out = _add_range(out)
-    papers = [paper_number(cards[r.benchmark], r.model, r.scenario, r.metric) for r in out.itertuples()]
+    names = {model: name or model for model, name in (published or {}).items()}
+    papers = [
+        paper_number(cards[r.benchmark], names.get(r.model, r.model), r.scenario, r.metric) for r in out.itertuples()
+    ]
     out["paper_value"] = [p.value if p else np.nan for p in papers]
     out["paper_sd"] = [p.sd if p and p.sd is not None else np.nan for p in papers]
     out["paper_where"] = [f"{p.where} ({p.mark})" if p else "" for p in papers]
@@ -115,8 +122,8 @@ def summarize(
 
 
 def _add_range(table: pd.DataFrame) -> pd.DataFrame:
-    """Add floor, ceiling and percent_of_range."""
-    place = ["benchmark", "protocol", "scenario", "metric"]
+    """Add floor, ceiling and percent_of_range; controls are those of the strict protocol."""
+    place = ["benchmark", "scenario", "metric"]
 
     def best(rows: pd.DataFrame) -> float:
         values = rows["mean"].dropna()
@@ -125,7 +132,7 @@ def _add_range(table: pd.DataFrame) -> pd.DataFrame:
         return float(values.max() if rows["direction"].iloc[0] == "max" else values.min())
 
     for role in ("floor", "ceiling"):
-        chosen = table[table["role"] == role]
+        chosen = table[(table["role"] == role) & (table["protocol"] == "strict")]
         found = {key: best(rows) for key, rows in chosen.groupby(place, dropna=False)}
         table[role] = [found.get(tuple(key), np.nan) for key in table[place].itertuples(index=False)]
     span = table["ceiling"] - table["floor"]

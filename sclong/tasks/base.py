@@ -18,6 +18,7 @@ import pandas as pd
 
 PARTS = ("train", "validation", "test")
 SPLIT_COLUMNS = ("fold", "sample", "part", "scenario")
+UNIT_COLUMNS = ("scenario", "unit", "metric", "value")
 
 
 @dataclass(frozen=True)
@@ -35,7 +36,7 @@ class Problem:
         columns describe the sample (documented by each task).
     targets : (samples, outputs) float32
         What is to be predicted. Rows of test samples are NaN, except for a ceiling control, whose card says
-        ``sees_truth``.
+        ``sees_truth``, and for a row of the paper's protocol whose card says ``selects_on_test``.
     outputs
         Name of each column of `targets`.
     context
@@ -176,3 +177,11 @@ class Task(ABC):
     @abstractmethod
     def score(self, dataset: Path, split: pd.DataFrame, predictions: Predictions) -> pd.DataFrame:
         """Score predictions; columns scenario, metric, value, n (units averaged) and unit (what n counts)."""
+
+    def unit_scores(self, dataset: Path, split: pd.DataFrame, predictions: Predictions) -> pd.DataFrame:
+        """Score unit by unit; columns scenario, unit, metric, value. A unit is a fold where a task has no finer one."""
+        parts = []
+        for fold in split["fold"].unique():
+            scores = self.score(dataset, split[split["fold"] == fold], predictions)
+            parts.append(scores.assign(unit=f"fold {fold}")[list(UNIT_COLUMNS)])
+        return pd.concat(parts, ignore_index=True)

@@ -17,7 +17,7 @@ from sclong.io.tables import read_tsv, write_tsv
 from sclong.models.base import Embedder, Predictor, PredictorFromFeatures
 from sclong.models.features import read_features, write_features
 from sclong.runlog import LOGGER
-from sclong.tasks.base import PARTS, SPLIT_COLUMNS, Predictions, Task
+from sclong.tasks.base import PARTS, SPLIT_COLUMNS, UNIT_COLUMNS, Predictions, Task
 from sclong.tasks.predictions import read_predictions, write_predictions
 
 METRIC_COLUMNS = (
@@ -158,7 +158,8 @@ def predict(
     adapter = load_adapter(model) if how == "native" else None
     loaded = read_features(features) if features is not None else None
     folds, samples, values, outputs = [], [], [], []
-    for problem in task.problems(dataset, read_split(split), sees_truth=model.sees_truth):
+    shown = model.sees_truth or model.selects_on_test
+    for problem in task.problems(dataset, read_split(split), sees_truth=shown):
         if how != "native":
             assert loaded is not None
             answer = task.solve(problem, loaded, seed)
@@ -199,6 +200,9 @@ def score(
     predictions: Sequence[Path],
     code_hash: str,
     out: Path,
+    *,
+    protocols: Mapping[str, str] | None = None,
+    units: Path | None = None,
 ) -> None:
     """Score all predictions of a benchmark; write its tidy metrics table.
 
@@ -208,27 +212,37 @@ def score(
         Files ``.../<model>/seed<k>.npz``.
     code_hash
         Hash of the meaning of the task's code.
+    out
+        The table.
+    protocols
+        Model -> "strict" or "paper"; strict where it is not named.
+    units
+        Where to write the scores unit by unit (condition, fold); None: nowhere.
     """
     task = load_task(card.task)
     table = read_split(split)
     data_hash = sha256_tree(dataset)[:8] + sha256_file(split)[:8]
-    parts = []
+    parts, by_unit = [], []
     for path in predictions:
-        scores = task.score(dataset, table, read_predictions(path))
+        answers = read_predictions(path)
+        scores = task.score(dataset, table, answers)
         unknown = set(scores["metric"]) - set(task.metrics)
         assert not unknown, f"{card.task} returned metrics it does not declare: {unknown}"
+        model, seed = path.parent.name, int(path.stem.removeprefix("seed"))
+        run = {"benchmark": card.name, "model": model, "protocol": (protocols or {}).get(model, "strict"), "seed": seed}
         parts.append(
             scores.rename(columns={"unit": "unit_of_uncertainty"}).assign(
-                benchmark=card.name,
+                **run,
                 task=card.task,
                 dataset=spec.dataset,
-                model=path.parent.name,
-                protocol="strict",
                 direction=scores["metric"].map(dict(task.metrics)),
-                seed=int(path.stem.removeprefix("seed")),
                 card_version=card.version,
                 code_hash=code_hash,
                 data_hash=data_hash,
             )
         )
+        if units is not None:
+            by_unit.append(task.unit_scores(dataset, table, answers).assign(**run)[[*run, *UNIT_COLUMNS]])
+    if units is not None:
+        write_tsv(pd.concat(by_unit, ignore_index=True), units)
     write_tsv(pd.concat(parts, ignore_index=True)[list(METRIC_COLUMNS)], out)

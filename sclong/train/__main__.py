@@ -23,6 +23,8 @@ from sclong.train.launch import RETRY, TrainingStoppedError
 from sclong.train.loop import pretrain
 
 T = TypeVar("T", Architecture, PretrainConfig)
+COLUMNS = ("donor", "dataset", "tissue")
+"""What a training reads of the cells' annotation."""
 PATHS = ("shards", "vocabulary", "go_graph", "gene2vec", "work_dir", "export_dir")
 
 
@@ -49,7 +51,8 @@ def train(path: Path) -> None:
     config = section(PretrainConfig, job["pretrain"], path)
     torch.set_num_threads(config.threads)
     shards, vocabulary, go_graph, gene2vec, work_dir, export_dir = (job[name] for name in PATHS)
-    pretrain(ShardStore(shards), Vocabulary.read(vocabulary), go_graph, arch, config, work_dir, export_dir, gene2vec)
+    store = ShardStore(shards, COLUMNS)
+    pretrain(store, Vocabulary.read(vocabulary), go_graph, arch, config, work_dir, export_dir, gene2vec)
 
 
 def section(kind: type[T], values: dict[str, Any], path: Path) -> T:

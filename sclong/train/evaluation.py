@@ -136,13 +136,14 @@ def baselines(cells: PretrainingCells, config: PretrainConfig, world: World, pat
     known = world.by_first(lambda: read_json(path) if path.is_file() else None)
     if known is not None:
         return known
-    tissue_of = cells.store.obs["tissue"].astype(str).to_numpy()
+    tissue = cells.store.obs["tissue"].astype("category")  # codes: text for every cell of a large corpus would not fit
+    tissue_of = tissue.cat.codes.to_numpy()
     tissues, sums_2TN = tissue_sums(cells, config, world, tissue_of)
     tables_TN = mean_tables(sums_2TN)
     gene, tissue = ErrorSums(torch.device("cpu")), Moments(cells.store.n_genes + 1, torch.device("cpu"))
     tissue_error = 0.0
     for rows, masked in held_out_parts(cells, config, world):
-        table_BN = tables_TN[[tissues.get(tissue_of[r], 0) if r >= 0 else 0 for r in rows]].float()
+        table_BN = tables_TN[[tissues.get(int(tissue_of[r]), 0) if r >= 0 else 0 for r in rows]].float()
         labels_BN = masked.labels_BN
         entries_BN = masked.replaced_BN & (labels_BN != 0)
         gene.sums_32[0, 0] += (tables_TN[0].float() - labels_BN)[entries_BN].double().square().sum()
@@ -161,13 +162,13 @@ def baselines(cells: PretrainingCells, config: PretrainConfig, world: World, pat
 
 def tissue_sums(
     cells: PretrainingCells, config: PretrainConfig, world: World, tissue_of: np.ndarray
-) -> tuple[dict[str, int], torch.Tensor]:
+) -> tuple[dict[int, int], torch.Tensor]:
     """Return the sums and numbers of expressed values in a sample of training cells, by tissue and gene.
 
     Returns
     -------
     tissues
-        Tissue -> its place in the tables, from 1 on.
+        Code of a tissue -> its place in the tables, from 1 on.
     sums_2TN : (2, tissues + 1, N) float64
         Sums and numbers; place 0 is over all tissues.
     """
@@ -175,13 +176,13 @@ def tissue_sums(
     count = min(BASELINE_CELLS, len(training))
     chosen = rng("baseline cells", config.seed).choice(len(training), count, replace=False, shuffle=False)
     sample = np.sort(training[chosen])
-    tissues = {name: place for place, name in enumerate(sorted(set(tissue_of[sample])), start=1)}
+    tissues = {int(code): place for place, code in enumerate(np.unique(tissue_of[sample]), start=1)}
     sums_2TN = torch.zeros(2, len(tissues) + 1, cells.store.n_genes + 1, dtype=torch.float64)
     bounds = np.linspace(0, count, world.size + 1).astype(int)[world.rank : world.rank + 2]
     for start in range(int(bounds[0]), int(bounds[1]), CELLS_PER_READ):
         rows = sample[start : min(start + CELLS_PER_READ, int(bounds[1]))]
         values_BN = cells.values(rows).double()
-        place_B = torch.tensor([tissues[t] for t in tissue_of[rows]])
+        place_B = torch.tensor([tissues[int(t)] for t in tissue_of[rows]])
         for into_TN, part_BN in zip(sums_2TN, (values_BN, (values_BN != 0).double()), strict=True):
             into_TN.index_add_(0, place_B, part_BN)
     sums_2TN[:, 0] = sums_2TN[:, 1:].sum(1)

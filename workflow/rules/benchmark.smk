@@ -92,12 +92,13 @@ for name, spec in plan.data.items():
             split=plan.result("splits", f"{name}.tsv"),
             predictions=plan.predictions(name),
         output:
-            report(
+            metrics=report(
                 plan.result(f"{name}_metrics.tsv"),
                 category="Benchmarks",
                 caption="../report/metrics.rst",
                 labels={"benchmark": name},
             ),
+            units=plan.result("scores", f"{name}.tsv"),
         log:
             log_of("score", name),
         benchmark:

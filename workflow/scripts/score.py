@@ -17,5 +17,7 @@ with logged(snakemake):
         Path(snakemake.input.split),
         [Path(p) for p in snakemake.input.predictions],
         snakemake.params.code,
-        Path(snakemake.output[0]),
+        Path(snakemake.output.metrics),
+        protocols={model.name: model.protocol for model in plan.models.values()},
+        units=Path(snakemake.output.units),
     )

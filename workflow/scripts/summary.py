@@ -11,4 +11,6 @@ with logged(snakemake):
     plan = make_plan(snakemake.config)
     cards = {c["name"]: BenchmarkCard(**c) for c in snakemake.params.cards}
     roles = {name: card.role for name, card in plan.models.items()}
-    write_tsv(summarize(read_metrics(snakemake.input.metrics), cards, plan.data, roles), snakemake.output[0])
+    published = {name: card.published_as for name, card in plan.models.items()}
+    table = summarize(read_metrics(snakemake.input.metrics), cards, plan.data, roles, published)
+    write_tsv(table, snakemake.output[0])
