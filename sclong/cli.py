@@ -1,4 +1,4 @@
-"""The command line: ``sclong check | embed | fetch | import-checkpoint | verify``."""
+"""The command line: ``sclong`` and one of its verbs (``sclong --help``)."""
 
 from __future__ import annotations
 
@@ -6,17 +6,23 @@ import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from sclong import __version__
 from sclong.errors import SclongError
 from sclong.runlog import explain, start
+
+if TYPE_CHECKING:
+    from sclong.plan import Plan
+    from sclong.plan_costs import Costs
+    from sclong.plan_jobs import Job
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="sclong", description="Pretrain, run and judge scLong.")
     parser.add_argument("--version", action="version", version=__version__)
     verbs = parser.add_subparsers(
-        dest="verb", required=True, metavar="check | embed | fetch | import-checkpoint | verify"
+        dest="verb", required=True, metavar="check | doctor | embed | fetch | import-checkpoint | lincs | plan | verify"
     )
 
     check = verbs.add_parser("check", help="say whether a file can be used: gene ids, counts, coverage of a vocabulary")
@@ -80,10 +86,35 @@ def _parser() -> argparse.ArgumentParser:
     )
     released.set_defaults(run=_import_checkpoint)
 
+    lincs = verbs.add_parser("lincs", help="make signatures.csv and drugs.tsv of public LINCS L1000 files")
+    lincs.add_argument("matrices", nargs="+", type=Path, metavar="LEVEL5.gctx", help="matrices of signatures, unpacked")
+    lincs.add_argument("--signatures", type=Path, required=True, help="table of signatures (sig_info, siginfo_beta)")
+    lincs.add_argument("--genes", type=Path, required=True, help="table of genes (gene_info, geneinfo_beta)")
+    lincs.add_argument("--compounds", type=Path, required=True, help="table of compounds (pert_info, ...)")
+    lincs.add_argument("--output", type=Path, required=True, help="folder to write")
+    lincs.set_defaults(run=_lincs)
+
+    plan = verbs.add_parser("plan", help="say what a run would submit, and what it costs; nothing is run")
+    _add_settings(plan)
+    plan.add_argument("--json", action="store_true", help="for machines; unknown figures are null")
+    plan.set_defaults(run=_plan)
+
+    doctor = verbs.add_parser("doctor", help="compare this machine, or this cluster, with what a run asks for")
+    _add_settings(doctor)
+    doctor.set_defaults(run=_doctor)
+
     verify = verbs.add_parser("verify", help="compare the files of a corpus with the hashes they were written with")
     verify.add_argument("corpus", type=Path, help="folder of shards, as results/corpus/shards")
     verify.set_defaults(run=_verify)
     return parser
+
+
+def _add_settings(parser: argparse.ArgumentParser) -> None:
+    """Take the configuration as Snakemake does, and which profile and files it is for."""
+    parser.add_argument("settings", nargs="*", metavar="KEY=VALUE", help="as of Snakemake's --config: preset=paper")
+    parser.add_argument("--config", nargs="+", default=[], metavar="KEY=VALUE", help="the same")
+    parser.add_argument("--profile", help="Snakemake profile (default: slurm for preset paper; none: no profile)")
+    parser.add_argument("--target", nargs="+", default=["all"], help="files or rules (default: all)")
 
 
 def _check(args: argparse.Namespace) -> None:
@@ -136,6 +167,46 @@ def _import_checkpoint(args: argparse.Namespace) -> None:
     print(f"{args.output}: written; next: sclong embed INPUT.h5ad --checkpoint {args.output} --output OUTPUT.h5ad")
 
 
+def _lincs(args: argparse.Namespace) -> None:
+    from sclong.data.lincs import write_signature_files
+
+    counts = write_signature_files(args.matrices, args.signatures, args.genes, args.compounds, args.output)
+    print(f"{args.output}: " + ", ".join(f"{name.replace('_', ' ')}: {n:,}" for name, n in counts.items()))
+
+
+def _worked_out(args: argparse.Namespace) -> tuple[Plan, list[Job], Costs, str | None]:
+    """Return the plan, its jobs and costs, and the profile; says on standard error what was added to the settings."""
+    from sclong.config import load_config
+    from sclong.plan import make_plan
+    from sclong.plan_costs import retries_of, work_out
+    from sclong.plan_jobs import dry_run, settings_for_results, user_config
+
+    load_config(user_config([*args.settings, *args.config]))  # mistakes are explained before Snakemake is asked
+    settings, said = settings_for_results([*args.settings, *args.config])
+    if said:
+        print(f"sclong {args.verb}: {said}", file=sys.stderr)
+    paper = user_config(settings).get("preset") == "paper"
+    profile = {None: "slurm" if paper else None, "none": None}.get(args.profile, args.profile)
+    run = dry_run(settings, profile, args.target)
+    plan = make_plan(run.config)
+    return plan, run.jobs, work_out(plan, run.jobs, retries_of(profile)), profile
+
+
+def _plan(args: argparse.Namespace) -> None:
+    from sclong.plan_costs import as_json, as_table
+
+    costs = _worked_out(args)[2]
+    print(as_json(costs) if args.json else as_table(costs))
+
+
+def _doctor(args: argparse.Namespace) -> int:
+    from sclong.doctor import as_text, diagnose
+
+    findings = diagnose(*_worked_out(args))
+    print(as_text(findings))
+    return int(any(finding.level == "error" for finding in findings))
+
+
 def _verify(args: argparse.Namespace) -> None:
     from sclong.io.shards import ShardStore
 
@@ -145,15 +216,17 @@ def _verify(args: argparse.Namespace) -> None:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run a command; an error that a user can mend ends it with three lines and exit status 1."""
+    """Run a command; an error that a user can mend ends it with three lines and exit status 1.
+
+    ``doctor`` ends with status 1 when it found an error.
+    """
     args = _parser().parse_args(argv)
     start()
     try:
-        args.run(args)
+        return args.run(args) or 0
     except SclongError as error:
         print(f"sclong {args.verb}: {explain(error)}", file=sys.stderr)
         return 1
-    return 0
 
 
 if __name__ == "__main__":

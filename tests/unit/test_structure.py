@@ -15,7 +15,7 @@ LAYERS = [
     {"heads", "train", "embedding", "metrics"},
     {"tasks", "models", "report"},
     {"plan_corpus"},
-    {"plan", "cli"},
+    {"plan", "plan_costs", "plan_jobs", "doctor", "cli"},
 ]
 LEVEL = {room: level for level, rooms in enumerate(LAYERS) for room in rooms}
 CONTRACTS = {"sclong.tasks.base", "sclong.models.base"}  # what every room may speak of

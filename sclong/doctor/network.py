@@ -1,0 +1,91 @@
+"""Checks of what files come from: the mirror, public hosts, the Census."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from sclong.doctor.findings import Case, Finding, Head
+from sclong.doctor.machine import _clock
+from sclong.io.sources import is_http
+
+CENSUS = "https://census.cellxgene.cziscience.com/cellxgene-census/v1/release.json"
+PYPI = "https://pypi.org/simple/"
+HOSTS = 3
+HTTP_CLOCK_S = 60.0
+
+
+def addresses(case: Case) -> list[str]:
+    """Return addresses to try: a file of each of the first hosts of files, the package index, the Census."""
+    below = case.plan.fetched("sources") + "/"
+    keys = [path.removeprefix(below) for job in case.jobs if job.rule == "fetch" for path in job.outputs]
+    rows = [case.plan.sources[key] for key in sorted(keys) if key in case.plan.sources]
+    first: dict[str, str] = {}
+    for row in rows:
+        if row.kind == "https":
+            first.setdefault(urlsplit(row.url).netloc, row.url)
+    out = list(first.values())[:HOSTS]
+    out += [PYPI] if any(row.kind == "pypi" for row in rows) else []
+    census = case.plan.config.corpus.census
+    if census is not None and census.uri is None and any(job.rule.startswith("census") for job in case.jobs):
+        out.append(CENSUS)
+    return out
+
+
+def check_mirror(case: Case) -> list[Finding]:
+    """See whether the mirror and the hosts of the plan's files answer, and what their clocks say."""
+    config, out = case.plan.config, []
+    if config.mirror and not is_http(config.mirror):
+        there = Path(config.mirror).expanduser().is_dir()
+        out.append(
+            Finding("mirror", "ok", f"{config.mirror} is there")
+            if there
+            else Finding("mirror", "error", f"no folder {config.mirror}", "the folder that 'mirror' names",
+                         "correct 'mirror' in config/config.yaml")
+        )  # fmt: skip
+    if config.offline:
+        return [*out, Finding("network", "ok", "offline: true; nothing was asked")]
+    urls = ([str(config.mirror)] if is_http(config.mirror) else []) + addresses(case)
+    if not urls:
+        return [*out, Finding("network", "ok", "nothing has to be fetched; nothing was asked")]
+    clocks = []
+    for url in urls:
+        finding, answer = _ask(case, url)
+        out.append(finding)
+        if answer is not None and answer.clock is not None:
+            clocks.append((urlsplit(url).netloc, answer.clock - case.tools.now()))
+    if clocks:
+        host, ahead = max(clocks, key=lambda pair: abs(pair[1]))
+        out.append(_clock(host, ahead, HTTP_CLOCK_S))
+    return out
+
+
+def _ask(case: Case, url: str) -> tuple[Finding, Head | None]:
+    host = urlsplit(url).netloc
+    try:
+        answer = case.tools.head(url)
+    except OSError as error:
+        reason = getattr(error, "reason", None) or error
+        return (
+            Finding(
+                "network", "error", f"{host}: {reason}", "an answer",
+                "run where there is a network (rule fetch runs on the login node), set https_proxy, or name a mirror: "
+                "--config mirror=FOLDER",
+            ),
+            None,
+        )  # fmt: skip
+    if answer.status < 400:
+        return Finding("network", "ok", f"{host} answers"), answer
+    return (
+        Finding(
+            "network",
+            "warning",
+            f"{host} answers {answer.status} to {url}",
+            "the file",
+            "open the address in a browser",
+        ),
+        answer,
+    )
+
+
+__all__ = ["addresses", "check_mirror"]

@@ -1,0 +1,340 @@
+"""What a plan costs: jobs, processor and GPU hours, memory, bytes to fetch, disk. Every figure says what it rests on.
+
+A figure is counted, measured (docs/scale.md) and multiplied, or arithmetic from an assumption that is named; where none
+of these is to be had it is unknown.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Container, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from sclong.cards import load_yaml
+from sclong.io.sources import availability
+from sclong.io.tables import read_tsv
+from sclong.plan import Plan
+from sclong.plan_jobs import Job
+
+PAPER_CELLS = 48_000_000
+CPU_S_PER_MILLION = {"census_part": 183, "find_overlap": 324, "shards": 3, "corpus_summary": 28}
+SHARED_BY_JOBS = ("census_part", "shards", "corpus_summary")
+CENSUS_BYTES_PER_CELL = 5_500
+SHARD_BYTES_PER_CELL = 9_800
+GPU_FLOPS, MFU = 790e12, (0.2, 0.4, 0.6)
+"""docs/scale.md: measured rates and sizes; a GPU's operations per second and what share of them a training may use."""
+GPU_GB = {"A100 40 GB": 40, "A100 or H100 80 GB": 80, "H200": 141}
+"""Memory by NVIDIA's data sheets, 10^9 bytes."""
+
+
+@dataclass(frozen=True)
+class RuleCost:
+    """Jobs of one kind of rule: how many, and the largest request and the summed hours among them.
+
+    ``cpu_hours`` and ``gpu_hours`` are None where unknown; ``rests_on`` says where they come from.
+    """
+
+    kind: str
+    jobs: int
+    threads: int
+    mem_gb: float | None
+    limit_h: float | None
+    gpus: int
+    partition: str | None
+    cpu_hours: float | None
+    gpu_hours: float | None
+    rests_on: str
+
+
+@dataclass(frozen=True)
+class Figure:
+    """One number about the whole run; None: unknown."""
+
+    name: str
+    value: float | None
+    unit: str
+    rests_on: str
+
+
+@dataclass(frozen=True)
+class Costs:
+    """All that ``sclong plan`` prints.
+
+    Attributes
+    ----------
+    preset, results_dir
+        Of what.
+    rules, figures
+        Rows of the two tables.
+    notes
+        What should be looked at before the run is started.
+    """
+
+    preset: str
+    results_dir: str
+    rules: list[RuleCost]
+    figures: list[Figure]
+    notes: list[str]
+
+    def figure(self, name: str) -> Figure:
+        """Return a figure by its name."""
+        return next(figure for figure in self.figures if figure.name == name)
+
+
+def kind_of(rule: str, plan: Plan) -> str:
+    """Return the kind of a rule: those made from cards are named by their verb."""
+    if rule.startswith("score_") and rule.removeprefix("score_") in plan.blocked:
+        return "blocked benchmark"
+    verb, _, name = rule.partition("_")
+    known: dict[str, Container[str]] = {
+        "prepare": plan.datasets,
+        **dict.fromkeys(("split", "predict", "score"), plan.data),
+    }
+    return verb if name in known.get(verb, ()) else rule
+
+
+def cells_of_corpus(plan: Plan) -> tuple[int | None, str]:
+    """Return the number of cells of the corpus, and how it is known."""
+    manifest = Path(plan.result("corpus", "manifest.tsv"))
+    if manifest.is_file():
+        return int(read_tsv(manifest)["cells_kept"].astype(float).sum()), f"counted in {manifest}"
+    census = plan.config.corpus.census
+    if census is None:
+        return None, f"not counted yet: snakemake {manifest} counts"
+    if census.tissues is not None or census.value_filter != "is_primary_data == True" or plan.corpus.sources:
+        return None, "a part of the Census, or more than it; not counted yet"
+    return PAPER_CELLS, f"the paper's {PAPER_CELLS / 1e6:.0f} million cells, taken for those of the release"
+
+
+def training_shares(plan: Plan) -> tuple[int, int, int]:
+    """Return processes of the training, cells of a pass of each, passes of a step."""
+    config = plan.config.pretrain
+    processes = config.processes * config.nodes
+    share = config.batch_size // processes
+    cells = min(config.micro_batch_size or share, share)
+    return processes, cells, math.ceil(share / cells)
+
+
+def gpu_hours(plan: Plan, utilisation: float) -> float | None:
+    """Return the GPU-hours of the training at a share of what the GPU can do, or None without GPUs or genes."""
+    config, size = plan.config.pretrain, plan.config.vocabulary.size
+    if config.device != "cuda" or size is None:
+        return None
+    from sclong.train.monitor import training_flops
+
+    flops = training_flops(plan.architecture, size + 1) * (4 / 3 if plan.architecture.recompute_layers else 1)
+    return config.steps * config.batch_size * flops / (utilisation * GPU_FLOPS) / 3600
+
+
+def work_out(plan: Plan, jobs: Sequence[Job], retries: int = 0) -> Costs:
+    """Work out what jobs of a plan cost.
+
+    Parameters
+    ----------
+    plan
+        The configuration they belong to.
+    jobs
+        From :func:`sclong.plan_jobs.dry_run`.
+    retries
+        How often the profile starts a failed job again, each time with a longer limit.
+    """
+    cells, counted = cells_of_corpus(plan)
+    kinds: dict[str, list[Job]] = {}
+    for job in jobs:
+        kinds.setdefault(kind_of(job.rule, plan), []).append(job)
+    rules = [_rule_cost(kind, some, plan, cells) for kind, some in sorted(kinds.items())]
+    figures = [
+        Figure("jobs", len(jobs), "", "counted by Snakemake's dry run"),
+        *_fetching(plan, jobs, cells, counted),
+        *_disk(plan, kinds, cells, counted),
+        *_training(plan, kinds),
+    ]
+    return Costs(plan.config.preset, plan.config.results_dir, rules, figures, _notes(plan, kinds, figures, retries))
+
+
+def _rule_cost(kind: str, jobs: Sequence[Job], plan: Plan, cells: int | None) -> RuleCost:
+    cpu_hours, gpus_h, rests_on = None, None, ""
+    if kind in CPU_S_PER_MILLION and cells is not None:
+        times = 1 if kind in SHARED_BY_JOBS else len(jobs)
+        if kind == "census_part" and plan.config.corpus.census is not None:
+            times = len(jobs) / plan.config.corpus.census.parts  # type: ignore[assignment]
+        cpu_hours = CPU_S_PER_MILLION[kind] * cells / 1e6 / 3600 * times
+        rests_on = f"{CPU_S_PER_MILLION[kind]} s per million cells, measured on one core"
+        rests_on += "; without the network" if kind == "census_part" else ""
+    if kind == "pretrain" and (gpus_h := gpu_hours(plan, MFU[1])) is not None:
+        rests_on = f"assumed: {MFU[1]:.0%} of {GPU_FLOPS / 1e12:.0f} TFLOP/s; not measured"
+    memory = [job.mem_mb for job in jobs if job.mem_mb is not None]
+    limits = [job.runtime_min for job in jobs if job.runtime_min is not None]
+    largest = max(jobs, key=lambda job: job.gpus)
+    return RuleCost(
+        kind, len(jobs), max(job.threads for job in jobs), max(memory) / 1000 if memory else None,
+        max(limits) / 60 if limits else None, largest.gpus, largest.partition, cpu_hours, gpus_h, rests_on,
+    )  # fmt: skip
+
+
+def _fetching(plan: Plan, jobs: Sequence[Job], cells: int | None, counted: str) -> list[Figure]:
+    """Return bytes that come over the network, and from a mirror folder."""
+    below = plan.fetched("sources") + "/"
+    keys = [path.removeprefix(below) for job in jobs if job.rule == "fetch" for path in job.outputs]
+    status = availability(keys, plan.sources, plan.config.data_dir, plan.config.mirror, plan.config.offline)
+    size = {
+        wanted: sum(plan.sources[key].bytes for key, state in status.items() if state == wanted)
+        for wanted in ("fetchable", "mirror")
+    }
+    rows = f"sizes of {len(keys)} rows of config/sources.tsv"
+    out = [
+        Figure("files to fetch over the network", size["fetchable"], "bytes", rows),
+        Figure("files to copy from the mirror", size["mirror"], "bytes", rows),
+    ]
+    if any(job.rule == "census_part" for job in jobs):
+        value = None if cells is None else cells * CENSUS_BYTES_PER_CELL
+        out.append(Figure("Census to read", value, "bytes", f"{CENSUS_BYTES_PER_CELL} per cell, measured; {counted}"))
+    return out
+
+
+def _disk(plan: Plan, kinds: dict[str, list[Job]], cells: int | None, counted: str) -> list[Figure]:
+    out = []
+    if "shards" in kinds:
+        value = None if cells is None else cells * SHARD_BYTES_PER_CELL
+        out.append(
+            Figure("disk of the corpus", value, "bytes", f"{SHARD_BYTES_PER_CELL} per cell, measured; {counted}")
+        )
+    size = plan.config.vocabulary.size
+    if "pretrain" in kinds and size is not None:
+        from sclong.train.memory import count_parameters
+
+        parameters, kept = count_parameters(plan.architecture, size).total, plan.config.pretrain.keep_checkpoints + 1
+        out.append(
+            Figure(
+                "disk of checkpoints",
+                12 * parameters * kept + 4 * parameters * 2,
+                "bytes",
+                f"{parameters:,} parameters: 12 bytes in each of {kept} training checkpoints (one is being written), "
+                "4 in the trained and the untrained model",
+            )
+        )
+    out.append(Figure("disk of predictions and embeddings", None, "bytes", "not measured"))
+    return out
+
+
+def _training(plan: Plan, kinds: dict[str, list[Job]]) -> list[Figure]:
+    size = plan.config.vocabulary.size
+    if "pretrain" not in kinds or size is None:
+        return []
+    from sclong.train.memory import training_memory
+
+    config = plan.config.pretrain
+    processes, cells, passes = training_shares(plan)
+    need = training_memory(plan.architecture, size, cells, config.parallel, processes, passes, config.device)
+    shape = f"formula of docs/scale.md: {cells} cells per pass, {passes} passes, {config.parallel} on {processes}"
+    out = [Figure("memory of a training process", need.peak, "bytes", shape)]
+    for share in MFU if config.device == "cuda" else ():
+        hours = gpu_hours(plan, share)
+        days = None if hours is None else hours / 24 / processes
+        out.append(
+            Figure(f"days of training at {share:.0%} of the GPUs", days, "days", f"arithmetic; {processes} GPU(s)")
+        )
+    return out
+
+
+def _notes(plan: Plan, kinds: dict[str, list[Job]], figures: Sequence[Figure], retries: int) -> list[str]:
+    out = []
+    if plan.blocked:
+        out.append(
+            f"the run refuses to start: files of {', '.join(plan.blocked)} are not here (snakemake lists them); put "
+            f"them there, or choose: 'benchmarks=[{','.join(plan.data)}]'"
+        )
+    if plan.skipped:
+        out.append(f"left out, as there are no files for this preset: {', '.join(plan.skipped)}")
+    if plan.corpus.not_excluded:
+        out.append(f"their cells stay in the corpus, as files are not here: {', '.join(plan.corpus.not_excluded)}")
+    values = {figure.name: figure.value for figure in figures}
+    if plan.config.pretrain.device != "cuda" or "pretrain" not in kinds:
+        return out
+    days = values.get(f"days of training at {MFU[1]:.0%} of the GPUs")
+    limit = kinds["pretrain"][0].runtime_min
+    if days is not None and limit is not None:
+        allowed = sum(limit * attempt for attempt in range(1, retries + 2)) / 60 / 24
+        if days > allowed:
+            out.append(
+                f"pretrain needs {days:.1f} days at {MFU[1]:.0%}; its jobs may take {allowed:.1f} in all ({retries} "
+                "retries, each goes on from a checkpoint): more GPUs (pretrain: parallel, processes, nodes), fewer "
+                "steps, or start the run again"
+            )
+    need = values.get("memory of a training process")
+    if need is not None and need > 1e9 * max(GPU_GB.values()):
+        out.append(
+            f"a training process needs {need / 1e9:,.0f} GB; the largest GPU of docs/scale.md has "
+            f"{max(GPU_GB.values())}: set pretrain.micro_batch_size; {_fitting(plan)}"
+        )
+    return out
+
+
+def _fitting(plan: Plan) -> str:
+    from sclong.train.memory import cells_that_fit
+
+    config, size = plan.config.pretrain, plan.config.vocabulary.size
+    assert size is not None
+    processes, _, _ = training_shares(plan)
+    fits = {
+        name: cells_that_fit(plan.architecture, size, 0.9 * gb * 1e9, config.parallel, processes)
+        for name, gb in GPU_GB.items()
+    }
+    return "cells that fit in 90 % of it: " + ", ".join(f"{name}: {cells}" for name, cells in fits.items())
+
+
+def retries_of(profile: str | None, root: Path = Path(".")) -> int:
+    """Return the retries that a profile of this repository says; 0 where it says none."""
+    for folder in (root / profile, root / "profiles" / profile) if profile else ():
+        if (folder / "config.yaml").is_file():
+            return int(load_yaml(folder / "config.yaml").get("retries", 0))
+    return 0
+
+
+def as_json(costs: Costs) -> str:
+    """Return everything as JSON; unknown figures are null."""
+    return json.dumps(asdict(costs), indent=2)
+
+
+def _text(value: float | None, digits: int = 1) -> str:
+    if value is None:
+        return "unknown"
+    return f"{value:,.{digits}f}" if value >= 0.05 or not value else "< 0.1"
+
+
+def _size(value: float | None, unit: str) -> str:
+    if value is None:
+        return "unknown"
+    if unit != "bytes":
+        return f"{value:,.0f}" if float(value).is_integer() else f"{value:,.1f} {unit}".strip()
+    for name, factor in (("TB", 1e12), ("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
+        if value >= factor:
+            return f"{value / factor:,.1f} {name}"
+    return f"{value:,.0f} bytes"
+
+
+def as_table(costs: Costs) -> str:
+    """Return everything as two tables for people, and notes."""
+    header = ["kind of job", "jobs", "threads", "memory GB", "limit h", "GPUs", "CPU-hours", "GPU-hours", "rests on"]
+    rows: list[list[Any]] = [
+        [r.kind, str(r.jobs), str(r.threads), _text(r.mem_gb), _text(r.limit_h), str(r.gpus), _text(r.cpu_hours),
+         _text(r.gpu_hours, 0) if r.gpus or r.gpu_hours is not None else "-", r.rests_on]
+        for r in costs.rules
+    ]  # fmt: skip
+    figures = [[f.name, _size(f.value, f.unit), f.rests_on] for f in costs.figures]
+    lines = [f"preset {costs.preset}, results in {costs.results_dir}/; requests are those of a first attempt", ""]
+    lines += [*_columns([header, *rows]), "", *_columns([["of the whole run", "", "rests on"], *figures])]
+    return "\n".join([*lines, *(["", *(f"note: {note}" for note in costs.notes)] if costs.notes else [])])
+
+
+def _columns(rows: Sequence[Sequence[str]]) -> list[str]:
+    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
+    left = {0, len(widths) - 1}
+    return [
+        "  ".join(f"{c:<{w}}" if i in left else f"{c:>{w}}" for i, (c, w) in enumerate(zip(row, widths, strict=True)))
+        .rstrip()
+        for row in rows
+    ]  # fmt: skip

@@ -1,0 +1,199 @@
+"""What a plan costs: figures are counted, or are docs/scale.md's, or are unknown; never made up."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import json
+import re
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from sclong import plan_costs, plan_jobs
+from sclong.config import load_config
+from sclong.errors import ConfigError
+from sclong.plan import Plan, make_plan
+from sclong.plan_costs import CPU_S_PER_MILLION, as_json, as_table, retries_of, work_out
+from sclong.plan_jobs import Job, dry_run, job_of, parse_settings, settings_for_results, user_config
+
+PAPER = {"preset": "paper", "results_dir": "nowhere", "data_dir": "nowhere_data"}
+
+
+@functools.cache
+def plan_of(root: Path, preset: str) -> Plan:
+    return make_plan({**PAPER, "preset": preset}, root)
+
+
+def paper(root: Path, **change: object) -> Plan:
+    """The plan of the preset `paper`, its cards read once, with keys changed."""
+    return dataclasses.replace(plan_of(root, "paper"), config=load_config({**PAPER, **change}, root))
+
+
+def census_jobs(parts: int = 64) -> list[Job]:
+    return [Job("census_part", 1, 16000, 1440, outputs=[f"part{i}"]) for i in range(parts)]
+
+
+@pytest.fixture(autouse=True)
+def _at_the_root(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(root)
+
+
+# ---------------------------------------------------------------- settings
+
+
+def test_settings_are_yaml_and_sections_are_laid_over(tmp_path: Path) -> None:
+    (tmp_path / "config").mkdir()
+    (tmp_path / "config/config.yaml").write_text("preset: small\npretrain: {steps: 3, batch_size: 2}\n")
+    config = user_config(["pretrain={steps: 150}", "seeds=[0, 1]", "mirror=/a/b"], tmp_path)
+    assert config == {
+        "preset": "small", "pretrain": {"steps": "150", "batch_size": 2}, "seeds": ["0", "1"], "mirror": "/a/b",
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("text", ["preset", "=paper", "pre set=1", "seeds=[0"])
+def test_a_setting_that_is_none_is_refused(text: str) -> None:
+    with pytest.raises(ConfigError, match="setting"):
+        parse_settings([text])
+
+
+def test_folder_of_another_preset_is_not_planned_for(tmp_path: Path) -> None:
+    (tmp_path / "config").mkdir()
+    (tmp_path / "config/config.yaml").write_text("preset: demo\n")
+    (tmp_path / "results").mkdir()
+    (tmp_path / "results/preset.json").write_text('{"preset": "demo"}')
+    assert settings_for_results(["preset=demo"], tmp_path) == (["preset=demo"], None)
+    settings, said = settings_for_results(["preset=paper"], tmp_path)
+    assert settings == ["preset=paper", "results_dir=results_paper"] and "results_paper" in (said or "")
+    given = ["preset=paper", "results_dir=x"]
+    assert settings_for_results(given, tmp_path) == (given, None)
+
+
+# ---------------------------------------------------------------- jobs
+
+
+def test_gpus_of_a_job_are_those_of_all_its_nodes() -> None:
+    several = job_of("pretrain", 8, {"nodes": 2, "gres": "gpu:h100:4", "mem_mb": 16000, "runtime": 60}, ["x"])
+    assert (several.gpus, several.nodes, several.mem_mb, several.runtime_min) == (8, 2, 16000, 60)
+    one = job_of("embed", 1, {"gpu": 1, "mem_mb": "<TBD>", "slurm_partition": "gpu", "slurm_account": "a"}, [])
+    assert (one.gpus, one.mem_mb, one.partition, one.account) == (1, None, "gpu", "a")
+
+
+@pytest.mark.slow
+def test_dry_run_counts_what_snakemake_would_do(root: Path, tmp_path: Path) -> None:
+    settings = [f"results_dir={tmp_path}/r", "benchmarks=[norman]", "models=[no_change,truth]", "seeds=[0]"]
+    run = dry_run([*settings, f"data_dir={tmp_path}/d"], root=root)
+    rules = [job.rule for job in run.jobs]
+    assert rules.count("pretrain") == rules.count("score_norman") == 1 and rules.count("corpus_part") == 3
+    assert run.config["benchmarks"] == ["norman"] and "all" not in rules
+    pretrain = next(job for job in run.jobs if job.rule == "pretrain")
+    assert pretrain.mem_mb == 4000 and pretrain.runtime_min == 30 and pretrain.gpus == 0
+    assert not (tmp_path / "r").exists()
+    costs = work_out(make_plan(run.config, root), run.jobs)
+    assert sum(rule.jobs for rule in costs.rules) == len(run.jobs) == costs.figure("jobs").value
+
+
+def test_a_dry_run_that_fails_says_why(monkeypatch: pytest.MonkeyPatch) -> None:
+    failed = subprocess.CompletedProcess([], 1, stdout="WorkflowError\nthe reason\n", stderr="Using profile x\n")
+    monkeypatch.setattr(plan_jobs.subprocess, "run", lambda *_, **__: failed)
+    with pytest.raises(plan_jobs.DryRunError, match="the reason") as error:
+        dry_run(["preset=demo"])
+    assert "Using profile" not in str(error.value)
+
+
+# ---------------------------------------------------------------- costs
+
+
+def test_rates_and_sizes_are_those_of_the_page(root: Path) -> None:
+    page = (root / "docs/scale.md").read_text()
+    for rule, rate in CPU_S_PER_MILLION.items():
+        row = next(line for line in page.splitlines() if f"`{rule}`" in line or f"({rule})" in line)
+        assert row.split("|")[2].strip() == str(rate)
+    assert f"{plan_costs.SHARD_BYTES_PER_CELL / 1000} kB per cell" in page
+    assert f"{plan_costs.CENSUS_BYTES_PER_CELL / 1000} kB per cell" in page
+    assert f"{plan_costs.GPU_FLOPS / 1e12:.0f} TFLOP/s" in page
+    assert all(re.search(rf"^\| {share:.0%}".replace("%", " %"), page, re.M) for share in plan_costs.MFU)
+
+
+def test_hours_are_the_rates_times_the_cells(root: Path) -> None:
+    jobs = [*census_jobs(), *[Job("find_overlap", 8, 16000, 240)] * 4, Job("go_graph", 1, 2000, 30)]
+    rules = {rule.kind: rule for rule in work_out(paper(root), jobs).rules}
+    assert rules["census_part"].cpu_hours == pytest.approx(183 * 48 / 3600)
+    assert rules["find_overlap"].cpu_hours == pytest.approx(4 * 324 * 48 / 3600)
+    assert rules["go_graph"].cpu_hours is None
+    half = work_out(paper(root), census_jobs(32)).rules[0]
+    assert half.cpu_hours == pytest.approx(183 * 24 / 3600)
+
+
+def test_training_is_that_of_the_page(root: Path) -> None:
+    plan = paper(root, pretrain={"steps": 46875, "batch_size": 1024, "micro_batch_size": 1})
+    costs = work_out(plan, [Job("pretrain", 8, 16000, 1440, gpus=1)])
+    days = [costs.figure(f"days of training at {share:.0%} of the GPUs").value for share in plan_costs.MFU]
+    assert days == pytest.approx([96, 48, 32], rel=0.01)  # one pass over 48 million cells: the table of docs/scale.md
+    assert costs.rules[0].gpu_hours == pytest.approx(days[1] * 24)
+
+
+@pytest.mark.parametrize(
+    "change", [{"census": {"tissues": ["blood"]}}, {"sources": [{"name": "a", "input": "file:a"}]}]
+)
+def test_a_corpus_that_nobody_counted_is_unknown(root: Path, change: dict) -> None:
+    costs = work_out(paper(root, corpus=change), [*census_jobs(), Job("shards", 1, 16000, 240)])
+    assert {rule.cpu_hours for rule in costs.rules} == {None}
+    assert costs.figure("disk of the corpus").value is None and "not counted" in costs.figure("Census to read").rests_on
+    assert "unknown" in as_table(costs)
+
+
+def test_a_corpus_that_is_there_is_counted(root: Path, tmp_path: Path) -> None:
+    (tmp_path / "corpus").mkdir()
+    (tmp_path / "corpus/manifest.tsv").write_text("source\tcells_kept\na\t1000\nb\t500\nc\t\n")
+    costs = work_out(paper(root, results_dir=str(tmp_path)), [Job("shards", 1, 16000, 240)])
+    assert costs.figure("disk of the corpus").value == 1500 * 9800
+
+
+def test_bytes_to_fetch_are_those_of_the_rows_that_are_not_here(root: Path, tmp_path: Path) -> None:
+    plan = paper(root, mirror=str(tmp_path))
+    first, second = [s for s in plan.sources.values() if s.kind == "https"][:2]
+    (tmp_path / first.id).mkdir()
+    (tmp_path / first.id / first.file).write_text("x")
+    jobs = [Job("fetch", outputs=[plan.fetched("sources", s.id, s.file)]) for s in (first, second)]
+    costs = work_out(plan, jobs)
+    assert costs.figure("files to copy from the mirror").value == first.bytes
+    assert costs.figure("files to fetch over the network").value == second.bytes
+
+
+def test_largest_request_of_a_kind_is_shown_and_kinds_are_put_together(root: Path) -> None:
+    plan = plan_of(root, "demo")
+    jobs = [Job("predict_norman", 1, 2000, 120), Job("predict_grn", 4, 8000, 60), Job("split_norman", 1, 1000, 30)]
+    rules = {rule.kind: rule for rule in work_out(plan, jobs).rules}
+    assert rules.keys() == {"predict", "split"}
+    assert (rules["predict"].jobs, rules["predict"].threads, rules["predict"].mem_gb) == (2, 4, 8.0)
+    assert rules["predict"].limit_h == 2.0
+
+
+def test_notes_say_what_cannot_work(root: Path) -> None:
+    costs = work_out(paper(root, pretrain={"micro_batch_size": None}), [Job("pretrain", 8, 16000, 1440, gpus=1)], 2)
+    notes = "\n".join(costs.notes)
+    assert "the run refuses to start: files of" in notes and "norman" in notes
+    assert "pretrain needs" in notes and "6.0 in all" in notes
+    assert "set pretrain.micro_batch_size" in notes and "H200: " in notes
+    many = {"nodes": 32, "processes": 8, "parallel": "ddp", "micro_batch_size": 1}
+    fine = "\n".join(work_out(paper(root, pretrain=many), [Job("pretrain", 8, 16000, 1440, gpus=256)], 2).notes)
+    assert "pretrain needs" not in fine and "micro_batch_size" not in fine
+
+
+def test_json_and_table_have_everything(root: Path) -> None:
+    costs = work_out(paper(root), [*census_jobs(2), Job("pretrain", 8, 16000, 1440, gpus=2)])
+    read = json.loads(as_json(costs))
+    assert read["preset"] == "paper" and {r["kind"] for r in read["rules"]} == {"census_part", "pretrain"}
+    assert all(figure["rests_on"] for figure in read["figures"])
+    table = as_table(costs)
+    for figure in costs.figures:
+        assert figure.name in table
+    assert all(rule.rests_on for rule in costs.rules if rule.cpu_hours is not None or rule.gpu_hours is not None)
+
+
+def test_retries_are_those_of_the_profile(root: Path) -> None:
+    said = re.search(r"^retries: (\d+)", (root / "profiles/slurm/config.yaml").read_text(), re.M)
+    assert said and retries_of("slurm", root) == int(said[1])
+    assert retries_of(None, root) == 0 and retries_of("no_such_profile", root) == 0
