@@ -1,4 +1,4 @@
-"""Drugs as fingerprints: what the benchmarks know of a molecule."""
+"""Drugs as names and fingerprints; as graphs: :mod:`sclong.data.molecules`."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from functools import lru_cache
 from typing import TYPE_CHECKING
 
 import numpy as np
+import pandas as pd
 
 from sclong.errors import InputDataError
 
@@ -14,12 +15,24 @@ if TYPE_CHECKING:
     from rdkit import Chem
 
 
-def _molecule(smiles: str) -> Chem.Mol:
-    from rdkit import Chem, RDLogger
+def _parsed(smiles: str) -> Chem.Mol | None:
+    from rdkit import Chem, rdBase
 
-    RDLogger.DisableLog("rdApp.*")
+    rdBase.DisableLog("rdApp.*")
     molecule = Chem.MolFromSmiles(smiles) if smiles and isinstance(smiles, str) else None
-    if molecule is None or molecule.GetNumAtoms() == 0:
+    return molecule if molecule is not None and molecule.GetNumAtoms() > 0 else None
+
+
+def read_molecule(smiles: str) -> Chem.Mol:
+    """Return the molecule that a SMILES writes; RDKit's own messages are silenced.
+
+    Raises
+    ------
+    InputDataError
+        RDKit cannot read it, or it has no atom.
+    """
+    molecule = _parsed(smiles)
+    if molecule is None:
         raise InputDataError(
             f"SMILES {smiles!r} is not a molecule", "valid SMILES", "correct or remove this drug in the file of drugs"
         )
@@ -30,7 +43,7 @@ def _molecule(smiles: str) -> Chem.Mol:
 def _canonical(smiles: str) -> str:
     from rdkit import Chem
 
-    return str(Chem.MolToSmiles(_molecule(smiles)))
+    return str(Chem.MolToSmiles(read_molecule(smiles)))
 
 
 @lru_cache(maxsize=100_000)
@@ -38,7 +51,7 @@ def _fingerprint(smiles: str, n_bits: int, radius: int) -> np.ndarray:
     from rdkit.Chem import rdFingerprintGenerator
 
     generator = rdFingerprintGenerator.GetMorganGenerator(radius=radius, fpSize=n_bits)
-    return generator.GetFingerprintAsNumPy(_molecule(smiles)).astype(np.float32)
+    return generator.GetFingerprintAsNumPy(read_molecule(smiles)).astype(np.float32)
 
 
 def canonical_smiles(smiles: Iterable[str]) -> list[str]:
@@ -76,3 +89,42 @@ def morgan_fingerprints(smiles: Sequence[str], n_bits: int = 512, radius: int = 
     if len(smiles) == 0:
         return np.zeros((0, n_bits), dtype=np.float32)
     return np.stack([_fingerprint(s, n_bits, radius) for s in smiles])
+
+
+def standardise(smiles: Sequence[str]) -> tuple[list[str], pd.DataFrame]:
+    """Return the canonical SMILES of each molecule's largest fragment, and a report.
+
+    Parameters
+    ----------
+    smiles
+        One SMILES per drug; what is not a molecule is reported, not an error.
+
+    Returns
+    -------
+    standardised
+        One per drug: salts, solvents and counter-ions are removed (of all fragments the one with the most heavy atoms
+        stays; of equals the one whose canonical SMILES comes first); empty for what is not a molecule.
+    report
+        One row per drug: ``smiles`` as given, ``standardised``, ``what``: "salt removed", "invalid" or "".
+
+    Notes
+    -----
+    Charges and tautomers stay as they are written.
+    """
+    rows = [(s, *_largest_fragment(s if isinstance(s, str) else "")) for s in smiles]
+    report = pd.DataFrame(rows, columns=["smiles", "standardised", "what"])
+    return report["standardised"].tolist(), report
+
+
+@lru_cache(maxsize=100_000)
+def _largest_fragment(smiles: str) -> tuple[str, str]:
+    from rdkit import Chem
+
+    molecule = _parsed(smiles)
+    if molecule is None:
+        return "", "invalid"
+    fragments = Chem.GetMolFrags(molecule, asMols=True)
+    if len(fragments) == 1:
+        return _canonical(smiles), ""
+    named = [(-f.GetNumHeavyAtoms(), str(Chem.MolToSmiles(f))) for f in fragments]
+    return min(named)[1], "salt removed"

@@ -1,8 +1,11 @@
-"""Drug signatures (L1000): how a compound at a dose changes the landmark genes of a cell line."""
+"""Drug signatures (L1000): how a compound at a dose changes the landmark genes of a cell line.
+
+From the public LINCS files to the tables read here: :mod:`sclong.data.lincs`.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -10,20 +13,16 @@ from typing import Any, Literal
 import numpy as np
 import pandas as pd
 from pydantic import Field
-from scipy.stats import rankdata
 
 from sclong.cards import Strict
+from sclong.data.drugs import standardise
+from sclong.data.lincs import ID_COLUMNS, middle_replicates, passes_published_filter, read_signature_table
 from sclong.data.normalize import check_nonnegative
 from sclong.errors import InputDataError, listing, nearest
 from sclong.io.h5ad import read_expression
 from sclong.io.tables import read_tsv, write_tsv
 
 PARTS = ("train", "validation", "test")
-# The published filter: 24 hours, seven lines, six doses, two compounds left out.
-PUBLISHED_CELLS = ("A375", "HA1E", "HELA", "HT29", "MCF7", "PC3", "YAPC")
-PUBLISHED_DOSES = ("0.04 um", "0.12 um", "0.37 um", "1.11 um", "3.33 um", "10.0 um")
-PUBLISHED_LEFT_OUT = ("BRD-U41416256", "BRD-U60236422")
-ID_COLUMNS = ("sig_id", "pert_id", "pert_type", "cell_id", "pert_idose")
 
 
 class PrepareOptions(Strict):
@@ -31,7 +30,8 @@ class PrepareOptions(Strict):
 
     format: Literal["h5ad", "deepce_csv"] = Field(
         default="h5ad",
-        description="h5ad: z-scores with obs pert_id, cell_id, dose_um; deepce_csv: [train, dev, test] files of DeepCE",
+        description="h5ad: z-scores with obs pert_id, cell_id, dose_um; deepce_csv: DeepCE's layout, its three files "
+        "[train, dev, test] or one",
     )
     smiles_header: bool = Field(
         default=True, description="whether the table of compounds has a header with drug_id and smiles"
@@ -45,54 +45,36 @@ class Signatures:
     Attributes
     ----------
     samples
-        Columns sample, pert_id, cell_id, dose_um (float), smiles, published_part ("" where none is published).
+        Columns sample, pert_id, cell_id, dose_um (float), smiles, structure (canonical SMILES of the largest fragment:
+        one molecule has one), published_part ("" where none is published).
     genes : (G,) str
     values : (samples, G) float32
         z-scores.
+    gene_vectors : (G, d) float32 or None
+        Vectors that come with the data.
     """
 
     samples: pd.DataFrame
     genes: np.ndarray
     values: np.ndarray
+    gene_vectors: np.ndarray | None = None
 
     def write(self, folder: Path) -> None:
         """Write samples.tsv and signatures.npz."""
         write_tsv(self.samples, folder / "samples.tsv")
-        np.savez_compressed(folder / "signatures.npz", genes=self.genes, values=self.values)
+        arrays = {"genes": self.genes, "values": self.values}
+        if self.gene_vectors is not None:
+            arrays["gene_vectors"] = self.gene_vectors
+        np.savez_compressed(folder / "signatures.npz", **arrays)  # type: ignore[arg-type]
 
     @classmethod
     def read(cls, folder: Path) -> Signatures:
         """Read what :meth:`write` wrote."""
-        words = ("sample", "pert_id", "cell_id", "smiles", "published_part")
+        words = ("sample", "pert_id", "cell_id", "smiles", "structure", "published_part")
         samples = read_tsv(folder / "samples.tsv", dtype=dict.fromkeys(words, str))
         samples["published_part"] = samples["published_part"].fillna("")
         with np.load(folder / "signatures.npz", allow_pickle=False) as arrays:
-            return cls(samples, arrays["genes"], arrays["values"])
-
-
-def middle_replicates(values: np.ndarray, group: Sequence[Any]) -> np.ndarray:
-    """Choose one signature of each group of replicates: the one that lies in the middle, as published.
-
-    Each gene is ranked across the replicates, ranks are averaged over genes, and the replicate whose mean rank is
-    nearest to (n - 1) / 2 is kept, the first of equals.
-
-    Parameters
-    ----------
-    values : (n, G) float
-    group : (n,)
-        Key of each signature's group.
-
-    Returns
-    -------
-    (groups,) int64
-        Rows kept, ascending.
-    """
-    rows = pd.Series(range(len(values))).groupby(list(group), sort=False)
-    kept = []
-    for _, members in rows:
-        rank = rankdata(values[members], axis=0).mean(axis=1) - 1
-        kept.append(members.iloc[int(np.argmin(np.abs(rank - (len(members) - 1) / 2)))])
-    return np.sort(np.array(kept, dtype=np.int64))
+            return cls(samples, *(arrays.get(name) for name in ("genes", "values", "gene_vectors")))
 
 
 def read_h5ad_signatures(path: Path) -> Signatures:
@@ -106,6 +88,11 @@ def read_h5ad_signatures(path: Path) -> Signatures:
                 "obs columns pert_id, cell_id and dose_um",
                 f"rename {like[0]!r} to {column!r}" if like else f"add obs[{column!r}]",
             )
+    for what, given in (("signatures", adata.obs_names), ("genes", adata.var_names)):
+        if given.has_duplicates:
+            raise InputDataError(
+                f"{path}: {what} {listing(given[given.duplicated()])} stand twice", "each once", "remove the others"
+            )
     samples = pd.DataFrame(
         {
             "sample": adata.obs_names.astype(str),
@@ -118,42 +105,113 @@ def read_h5ad_signatures(path: Path) -> Signatures:
     return Signatures(samples, np.asarray(adata.var_names, dtype=str), adata.X.toarray())
 
 
-def read_deepce_signatures(paths: Sequence[Path]) -> Signatures:
-    """Read DeepCE's signature tables (training, development, test), filter and collapse replicates as published."""
-    if len(paths) != len(PARTS):
+def read_deepce_signatures(paths: Sequence[Path]) -> tuple[Signatures, dict[str, int]]:
+    """Read DeepCE's signature tables, filter and collapse replicates as published.
+
+    Parameters
+    ----------
+    paths
+        Training, development and test, or one file without parts.
+
+    Returns
+    -------
+    signatures
+        In the order of the files; columns sample, pert_id, cell_id, dose_um, published_part.
+    counts
+        Rows read, left out by the filter, that stood twice, and that were replicates.
+
+    Raises
+    ------
+    InputDataError
+        Another number of files, other columns, files with different genes, values that are no numbers, one id for
+        different signatures, or nothing that passes the filter.
+    """
+    if len(paths) not in (1, len(PARTS)):
         raise InputDataError(
-            f"{len(paths)} signature files", "three: training, development, test", "list them in this order in the card"
-        )
-    tables = [
-        read_tsv(path, ID_COLUMNS, sep=",", dtype=dict.fromkeys(ID_COLUMNS, str)).assign(published_part=part)
-        for path, part in zip(paths, PARTS, strict=True)
-    ]
-    table = pd.concat(tables, ignore_index=True)
-    kept = (
-        table["sig_id"].str.contains("24H", regex=False)
-        & (table["pert_type"] == "trt_cp")
-        & table["cell_id"].isin(PUBLISHED_CELLS)
-        & table["pert_idose"].isin(PUBLISHED_DOSES)
-        & ~table["pert_id"].isin(PUBLISHED_LEFT_OUT)
-    )
-    table = table[kept].reset_index(drop=True)
+            f"{len(paths)} signature files", "three (training, development, test), or one that is to be cut",
+            "list them in this order in the card",
+        )  # fmt: skip
+    tables = [read_signature_table(path) for path in paths]
+    for path, table in zip(paths[1:], tables[1:], strict=True):
+        if list(table.columns) != list(tables[0].columns):
+            differ = set(table.columns) ^ set(tables[0].columns)
+            raise InputDataError(
+                f"{path}: other genes, or another order, than {paths[0]} ({listing(sorted(differ), 3) or 'order'})",
+                "the same columns in every file", "make the files from one table",
+            )  # fmt: skip
+    parts = PARTS if len(paths) > 1 else ("",)
+    table = pd.concat([t.assign(published_part=p) for t, p in zip(tables, parts, strict=True)], ignore_index=True)
+    counts = {"rows_read": len(table)}
+    table = table[passes_published_filter(table)]
+    counts["left_out_by_filter"] = counts["rows_read"] - len(table)
     if table.empty:
         raise InputDataError(
             f"{paths[0]}: no signature passes the published filter",
             "24 h signatures of compounds in seven lines at six doses",
             "use DeepCE's signature_train.csv, signature_dev.csv and signature_test.csv",
         )
-    genes = np.array([c for c in table.columns if c not in (*ID_COLUMNS, "published_part")])
+    table = _once(table.drop_duplicates(), "sig_id").reset_index(drop=True)
+    counts["repeated_rows"] = counts["rows_read"] - counts["left_out_by_filter"] - len(table)
+    genes = [c for c in table.columns if c not in (*ID_COLUMNS, "published_part")]
+    words = [c for c in genes if not pd.api.types.is_numeric_dtype(table[c])]
+    if words:
+        raise InputDataError(
+            f"{paths[0]}: column {words[0]!r} holds something that is no number", "z-scores", "correct the file"
+        )
     values = table[genes].to_numpy(np.float32)
     replicate = table["published_part"].str.cat(table[["pert_id", "cell_id", "pert_idose"]], sep="|")
     rows = middle_replicates(values, replicate)
+    counts["replicates_left_out"] = len(table) - len(rows)
     samples = table.loc[rows, ["sig_id", "pert_id", "cell_id", "pert_idose", "published_part"]]
     samples = samples.rename(columns={"sig_id": "sample"}).reset_index(drop=True)
     samples.insert(3, "dose_um", samples.pop("pert_idose").str.removesuffix(" um").astype(float))
-    return Signatures(samples, genes.astype(str), values[rows])
+    return Signatures(samples, np.array(genes, dtype=str), values[rows]), counts
 
 
-def to_symbols(ids: Sequence[str], annotation: Path) -> list[str]:
+def _once(table: pd.DataFrame, column: str) -> pd.DataFrame:
+    """Return `table` if no id stands twice in it."""
+    twice = table[column][table[column].duplicated()]
+    if len(twice):
+        raise InputDataError(
+            f"different signatures have the same id {listing(twice)}", "one id for one signature",
+            "remove all but one, or give them ids of their own",
+        )  # fmt: skip
+    return table
+
+
+def read_gene_vectors(path: Path, genes: Iterable[str]) -> np.ndarray:
+    """Read gene vectors that come with signatures (DeepCE's gene_vector.csv: symbol and numbers, no header).
+
+    They also say which genes the signatures must have.
+
+    Returns
+    -------
+    (G, d) float32
+        In the order of `genes`.
+
+    Raises
+    ------
+    InputDataError
+        The file has other genes than the signatures, a gene twice, or something that is no finite number.
+    """
+    genes = list(genes)
+    table = read_tsv(path, sep="," if ".csv" in Path(path).name else "\t", header=None, index_col=0, dtype={0: str})
+    table.index = table.index.astype(str)
+    lacking, foreign = sorted(set(table.index) - set(genes)), sorted(set(genes) - set(table.index))
+    if lacking or foreign or table.index.has_duplicates:
+        raise InputDataError(
+            f"the signatures have {len(genes)} genes, {path} has {table.index.nunique()}: {len(lacking)} of them "
+            f"({listing(lacking, 3)}) are not in the signatures, and the signatures have {len(foreign)} others "
+            f"({listing(foreign, 3)})",
+            "the same genes, the landmarks, in both", "use the files that belong together, with the same gene symbols",
+        )  # fmt: skip
+    vectors = table.loc[genes].apply(pd.to_numeric, errors="coerce").to_numpy(np.float32)
+    if not np.isfinite(vectors).all():
+        raise InputDataError(f"{path}: values that are not finite", "numbers", "fetch the file again")
+    return vectors
+
+
+def to_symbols(ids: Iterable[str], annotation: Path) -> list[str]:
     """Replace gene ids (versions are ignored) by symbols; unknown ids and repeated symbols keep their id."""
     table = read_tsv(
         annotation, ("gene_id", "gene_name"), sep="," if ".csv" in Path(annotation).name else "\t", dtype=str
@@ -169,15 +227,95 @@ def to_symbols(ids: Sequence[str], annotation: Path) -> list[str]:
     return names
 
 
+def newer_names(genes: Iterable[str], have: Iterable[str], hgnc: Path) -> dict[str, str]:
+    """Find the names that genes of signatures have in expression that was named later.
+
+    Parameters
+    ----------
+    genes
+        Names in the signatures.
+    have
+        Names in the expression.
+    hgnc
+        Table of HGNC: approved, previous and alias symbols.
+
+    Returns
+    -------
+    dict
+        Name in the expression -> name in the signatures: of a gene that the expression does not have, the one approved
+        symbol (by previous symbols, else by aliases) that it has.
+    """
+    table = read_tsv(hgnc, ("Approved symbol", "Previous symbols", "Alias symbols"), dtype=str).fillna("")
+    lacking, free = set(genes) - set(have), set(have) - set(genes)
+    table = table[table["Approved symbol"].isin(free)]
+    renamed: dict[str, str] = {}
+    for column in ("Previous symbols", "Alias symbols"):
+        names = table.assign(old=table[column].str.split(", ")).explode("old")
+        names = names[names["old"].isin(lacking)]
+        names = names[~names["old"].duplicated(keep=False) & ~names["Approved symbol"].duplicated(keep=False)]
+        for new, old in zip(names["Approved symbol"], names["old"], strict=True):
+            if new not in renamed and old not in renamed.values():
+                renamed[new] = old
+    return renamed
+
+
+def add_structures(samples: pd.DataFrame, drugs: pd.DataFrame, where: str) -> tuple[pd.DataFrame, dict[str, Any]]:
+    """Give signatures the SMILES and the structure of their compound; leave out those that have none.
+
+    Parameters
+    ----------
+    samples
+        As :attr:`Signatures.samples`, without smiles and structure.
+    drugs
+        Columns drug_id and smiles.
+    where
+        What the table of compounds is called in errors.
+
+    Returns
+    -------
+    samples
+        Those with a structure; the index says which rows they were.
+    facts
+        Which compounds were dropped because they have no SMILES, or one that RDKit cannot read.
+
+    Raises
+    ------
+    InputDataError
+        A compound has two different SMILES, or none of the compounds has a structure.
+    """
+    drugs = drugs[drugs["drug_id"].isin(samples["pert_id"])].drop_duplicates()
+    twice = drugs["drug_id"][drugs["drug_id"].duplicated()]
+    if len(twice):
+        raise InputDataError(
+            f"{where}: compounds with several SMILES: {listing(twice)}", "one for each compound", "remove the others"
+        )
+    smiles = samples["pert_id"].map(drugs.set_index("drug_id")["smiles"])
+    structures, _ = standardise(smiles.fillna("").tolist())
+    samples = samples.assign(smiles=smiles, structure=structures)
+    absent, valid = smiles.isna(), samples["structure"] != ""
+    if not valid.any():
+        raise InputDataError(
+            f"{where}: no structure for any compound of the signatures ({listing(samples['pert_id'])})",
+            "a table whose drug_id are the signatures' pert_id, with valid SMILES",
+            "correct the table of compounds, or smiles_header in the card's options",
+        )
+    return samples[valid], {
+        "dropped_compounds_without_structure": sorted(samples["pert_id"][absent].unique()),
+        "dropped_compounds_with_invalid_smiles": sorted(samples["pert_id"][~absent & ~valid].unique()),
+        "signatures_without_structure": int((~valid).sum()),
+    }
+
+
 def prepare_signatures(inputs: Mapping[str, Any], chosen: PrepareOptions, out: Path) -> dict[str, Any]:
     """Read signatures and compounds, write the data set's folder.
 
     Parameters
     ----------
     inputs
-        ``signatures`` (one AnnData file, or DeepCE's three tables), ``drugs`` (pert_id and SMILES), ``expression``
-        (AnnData: untreated expression of cell lines, non-negative, becomes expression.h5ad) and, where its genes are
-        named by id, ``annotation`` (columns gene_id, gene_name: gives the symbols that signatures use).
+        ``signatures`` (one AnnData file, or tables in DeepCE's layout), ``drugs`` (pert_id and SMILES), ``expression``
+        (AnnData: untreated expression of cell lines, non-negative, becomes expression.h5ad). Optional: ``annotation``
+        (columns gene_id, gene_name: symbols, where the expression's genes are named by id), ``hgnc`` (HGNC's table:
+        where signatures use older symbols), ``gene_vectors`` (:func:`read_gene_vectors`).
     chosen
         Options.
     out
@@ -186,39 +324,40 @@ def prepare_signatures(inputs: Mapping[str, Any], chosen: PrepareOptions, out: P
     Returns
     -------
     dict
-        Counts, and the compounds dropped for want of a structure.
+        Counts, and what was dropped and why.
 
     Raises
     ------
     InputDataError
-        Missing columns, no structure for any compound, values that are not finite or negative expression.
+        Missing columns, no structure for any compound, values that are not finite, an id or a gene twice, other genes
+        than the gene vectors', or negative expression.
     """
     if chosen.format == "h5ad":
-        found = read_h5ad_signatures(inputs["signatures"])
+        found, counts = read_h5ad_signatures(inputs["signatures"]), dict[str, int]()
     else:
-        found = read_deepce_signatures(inputs["signatures"])
+        paths = inputs["signatures"]
+        found, counts = read_deepce_signatures(paths if isinstance(paths, (list, tuple)) else [paths])
+    bad = np.argwhere(~np.isfinite(found.values))
+    if len(bad):
+        raise InputDataError(
+            f"{len(bad)} values of signatures are not finite, the first in signature "
+            f"{found.samples['sample'].iloc[bad[0, 0]]!r}, gene {str(found.genes[bad[0, 1]])!r}",
+            "finite z-scores", "remove those signatures or genes",
+        )  # fmt: skip
     separator = "," if Path(inputs["drugs"]).name.endswith((".csv", ".csv.gz")) else "\t"
     names = ("drug_id", "smiles")
     header = {} if chosen.smiles_header else {"header": None, "names": list(names)}
-    drugs = read_tsv(inputs["drugs"], names, sep=separator, dtype=str, **header).drop_duplicates("drug_id")
-    smiles = found.samples["pert_id"].map(drugs.set_index("drug_id")["smiles"])
-    kept = smiles.notna().to_numpy()
-    if not kept.any():
-        raise InputDataError(
-            f"{inputs['drugs']}: no structure for any compound of the signatures ({listing(found.samples['pert_id'])})",
-            "a table whose drug_id are the signatures' pert_id",
-            "correct the table of compounds, or smiles_header in the card's options",
-        )
-    if not np.isfinite(found.values).all():
-        raise InputDataError(
-            "signatures hold values that are not finite", "finite z-scores", "remove those signatures or genes"
-        )
-    samples = found.samples.assign(smiles=smiles)[kept].reset_index(drop=True)
-    Signatures(samples, found.genes, found.values[kept]).write(out)
+    drugs = read_tsv(inputs["drugs"], names, sep=separator, dtype=str, **header)[list(names)].dropna()
+    samples, dropped = add_structures(found.samples, drugs, str(inputs["drugs"]))
+    values = found.values[samples.index]
+    vectors = read_gene_vectors(inputs["gene_vectors"], found.genes) if "gene_vectors" in inputs else None
+    Signatures(samples.reset_index(drop=True), found.genes, values, vectors).write(out)
 
     lines = read_expression(inputs["expression"], layer="X")
     if "annotation" in inputs:
         lines.var_names = to_symbols(lines.var_names, inputs["annotation"])
+    renamed = newer_names(found.genes, lines.var_names, inputs["hgnc"]) if "hgnc" in inputs else {}
+    lines.var_names = [renamed.get(name, name) for name in lines.var_names]
     if not np.isin(found.genes, lines.var_names).any():
         raise InputDataError(
             f"{inputs['expression']}: its genes ({listing(lines.var_names, 3)}) have nothing in common with those of "
@@ -229,12 +368,18 @@ def prepare_signatures(inputs: Mapping[str, Any], chosen: PrepareOptions, out: P
     check_nonnegative(lines.X, str(inputs["expression"]))
     lines.uns["value_kind"] = "nonnegative"
     lines.write_h5ad(out / "expression.h5ad", compression="gzip")
+    parts = samples.groupby("structure")["published_part"].nunique()
     return {
         "signatures": len(samples),
         "genes": len(found.genes),
         "compounds": int(samples["pert_id"].nunique()),
+        "structures": len(parts),
+        "structures_in_several_published_parts": int((parts > 1).sum()),
+        "same_compound_line_and_dose": int(samples.duplicated(["pert_id", "cell_id", "dose_um"]).sum()),
         "cell_lines": int(samples["cell_id"].nunique()),
-        "lines_with_expression": int(lines.n_obs),
+        "lines_with_expression": int(np.isin(samples["cell_id"].unique(), lines.obs_names).sum()),
         "genes_with_expression": int(np.isin(found.genes, lines.var_names).sum()),
-        "dropped_compounds_without_structure": sorted(found.samples.loc[~kept, "pert_id"].unique()),
+        "genes_renamed_by_hgnc": len(renamed),
+        **counts,
+        **dropped,
     }

@@ -19,7 +19,7 @@ from sclong.data.signatures import PrepareOptions, Signatures, prepare_signature
 from sclong.errors import InputDataError
 from sclong.metrics.regression import mse, pearson, precision_at_k, spearman
 from sclong.seeding import rng
-from sclong.tasks.base import PARTS, SPLIT_COLUMNS, Features, Predictions, Problem, Task
+from sclong.tasks.base import PARTS, SPLIT_COLUMNS, UNIT_COLUMNS, Features, Predictions, Problem, Task
 from sclong.tasks.options import check_policy, parse_options
 from sclong.tasks.predictions import answers_to
 
@@ -46,7 +46,7 @@ class ChemicalPerturbation(Task):
     """Signatures of compounds; see the module.
 
     ``Problem.samples`` has the columns part, scenario, pert_id, cell_id, dose_um, smiles; targets are z-scores.
-    ``Problem.context``: gene_names (the outputs).
+    ``Problem.context``: gene_names (the outputs); gene_vectors (outputs, d), where the data set comes with some.
     """
 
     name = "chemical_perturbation"
@@ -67,7 +67,7 @@ class ChemicalPerturbation(Task):
         return prepare_signatures(inputs, parse_options(PrepareOptions, options, self.name), out)
 
     def split(self, dataset: Path, policy: str, options: Mapping[str, Any], seed: int) -> pd.DataFrame:
-        """Cut by compound: ``compound`` draws compounds (by structure), ``published`` takes the parts of the files."""
+        """Cut by compound: ``compound`` draws structures (without salts), ``published`` takes the files' parts."""
         check_policy(policy, ["compound", "published"], self.name)
         samples = Signatures.read(dataset).samples
         if policy == "published":
@@ -81,7 +81,7 @@ class ChemicalPerturbation(Task):
                 )
         else:
             chosen = parse_options(SplitOptions, options, f"{self.name}, split compound")
-            part = _draw_compounds(samples["smiles"], chosen, seed)
+            part = _draw_compounds(samples["structure"], chosen, seed)
         scenario = np.where(part == "test", "test", "")
         return pd.DataFrame(
             {"fold": "0", "sample": samples["sample"], "part": part, "scenario": scenario}, columns=list(SPLIT_COLUMNS)
@@ -97,7 +97,10 @@ class ChemicalPerturbation(Task):
             if not sees_truth:
                 targets[(samples["part"] == "test").to_numpy()] = np.nan
             genes = signatures.genes.tolist()
-            yield Problem(self.name, str(fold), samples, targets, genes, {"gene_names": genes})
+            context: dict[str, Any] = {"gene_names": genes}
+            if signatures.gene_vectors is not None:
+                context["gene_vectors"] = signatures.gene_vectors
+            yield Problem(self.name, str(fold), samples, targets, genes, context)
 
     def solve(self, problem: Problem, features: Features, seed: int) -> np.ndarray:
         """Predict signatures inside the space that the gene vectors span, on top of the training mean.
@@ -129,35 +132,55 @@ class ChemicalPerturbation(Task):
 
     def score(self, dataset: Path, split: pd.DataFrame, predictions: Predictions) -> pd.DataFrame:
         """Score all test signatures: RMSE over all entries, the other metrics averaged over signatures."""
-        signatures = Signatures.read(dataset)
-        place = pd.Index(signatures.samples["sample"])
-        k = precision_k(len(signatures.genes))
-        out = []
-        for fold in split["fold"].unique():
-            rows, values = answers_to(split, predictions, fold)
-            truth = signatures.values[place.get_indexer(rows["sample"])]
-            out.append(
-                pd.DataFrame(
-                    {
-                        "mse": mse(truth, values),
-                        "pearson": pearson(truth, values),
-                        "spearman": spearman(truth, values),
-                        f"pos_precision_at_{k}": precision_at_k(truth, values, k, relevant=k),
-                        f"neg_precision_at_{k}": precision_at_k(truth, values, k, relevant=k, lowest=True),
-                    }
-                )
-            )
-        scores = pd.concat(out)
+        scores = signature_scores(dataset, split, predictions).drop(columns="structure")
         means = {"rmse": float(np.sqrt(scores.pop("mse").mean())), **scores.mean().to_dict()}
         return pd.DataFrame(
             [("test", metric, value, len(scores), "signatures") for metric, value in means.items()],
             columns=["scenario", "metric", "value", "n", "unit"],
         )
 
+    def unit_scores(self, dataset: Path, split: pd.DataFrame, predictions: Predictions) -> pd.DataFrame:
+        """Score compound by compound (by structure): the unit that was left out of training."""
+        scores = signature_scores(dataset, split, predictions).groupby("structure").mean()
+        scores.insert(0, "rmse", np.sqrt(scores.pop("mse")))
+        long = scores.rename_axis("unit").reset_index().melt("unit", var_name="metric")
+        return long.assign(scenario="test")[list(UNIT_COLUMNS)]
 
-def _draw_compounds(smiles: pd.Series, chosen: SplitOptions, seed: int) -> np.ndarray:
+
+def signature_scores(dataset: Path, split: pd.DataFrame, predictions: Predictions) -> pd.DataFrame:
+    """Score each test signature.
+
+    Returns
+    -------
+    DataFrame
+        One row per test signature: structure, mse, and the metrics of the task but for the rmse.
+    """
+    signatures = Signatures.read(dataset)
+    place = pd.Index(signatures.samples["sample"])
+    k = precision_k(len(signatures.genes))
+    out = []
+    for fold in split["fold"].unique():
+        rows, values = answers_to(split, predictions, fold)
+        at = place.get_indexer(rows["sample"])
+        truth = signatures.values[at]
+        out.append(
+            pd.DataFrame(
+                {
+                    "structure": signatures.samples["structure"].to_numpy()[at],
+                    "mse": mse(truth, values),
+                    "pearson": pearson(truth, values),
+                    "spearman": spearman(truth, values),
+                    f"pos_precision_at_{k}": precision_at_k(truth, values, k, relevant=k),
+                    f"neg_precision_at_{k}": precision_at_k(truth, values, k, relevant=k, lowest=True),
+                }
+            )
+        )
+    return pd.concat(out, ignore_index=True)
+
+
+def _draw_compounds(structures: pd.Series, chosen: SplitOptions, seed: int) -> np.ndarray:
     """Return the part of each signature: all signatures of a structure go together."""
-    compounds = np.unique(smiles.to_numpy(dtype=str))
+    compounds = np.unique(structures.to_numpy(dtype=str))
     n_test, n_validation = (
         max(1, round(f * len(compounds))) for f in (chosen.test_fraction, chosen.validation_fraction)
     )
@@ -169,7 +192,7 @@ def _draw_compounds(smiles: pd.Series, chosen: SplitOptions, seed: int) -> np.nd
         )
     drawn = rng("compound split", seed).permutation(compounds)
     test, validation = set(drawn[:n_test]), set(drawn[n_test : n_test + n_validation])
-    return np.array(["test" if s in test else "validation" if s in validation else "train" for s in smiles])
+    return np.array(["test" if s in test else "validation" if s in validation else "train" for s in structures])
 
 
 def describe(problem: Problem) -> np.ndarray:

@@ -1,11 +1,14 @@
-"""Fingerprints and names of molecules."""
+"""Fingerprints, names and identifiers of molecules."""
 
 from __future__ import annotations
+
+from pathlib import Path
 
 import numpy as np
 import pytest
 
-from sclong.data.drugs import _fingerprint, canonical_smiles, morgan_fingerprints
+from sclong.data.drug_ids import broad_smiles, gdsc_to_pubchem, named_smiles, pubchem_smiles, resolve, structures_of
+from sclong.data.drugs import _fingerprint, canonical_smiles, morgan_fingerprints, standardise
 from sclong.errors import InputDataError
 
 ETHANOL, ETHANOL_REVERSED, ASPIRIN = "CCO", "OCC", "CC(=O)Oc1ccccc1C(=O)O"
@@ -52,3 +55,58 @@ def test_canonical_smiles_gives_one_name_to_one_molecule() -> None:
     names = canonical_smiles([*benzoic, ETHANOL])
     assert names[0] == names[1] != names[2]
     assert canonical_smiles(names) == names
+
+
+def test_salts_are_removed_and_what_is_no_molecule_is_reported() -> None:
+    given = [ETHANOL, "CCN.Cl", "C1=CC=CC=C1C(O)=O.[Na+]", "not a drug", "", "OCC"]
+    standardised, report = standardise(given)
+    assert standardised == ["CCO", "CCN", "O=C(O)c1ccccc1", "", "", "CCO"]
+    assert report["what"].tolist() == ["", "salt removed", "salt removed", "invalid", "invalid", ""]
+    assert report["smiles"].tolist() == given and report["standardised"].tolist() == standardised
+    assert standardise([s for s in standardised if s])[1]["what"].eq("").all()
+    assert standardise([float("nan")])[1]["what"].tolist() == ["invalid"]  # type: ignore[list-item]
+
+
+def test_the_fragment_with_the_most_atoms_stays_whatever_the_order() -> None:
+    assert standardise(["[Cl-].CC[NH3+]", "CC[NH3+].[Cl-]", "CN.CO", "CO.CN"])[0] == ["CC[NH3+]"] * 2 + ["CN"] * 2
+
+
+# --------------------------------------------------------------------------------------------- identifiers
+
+
+def test_ids_follow_files_to_a_structure(tmp_path: Path) -> None:
+    (tmp_path / "gdsc.csv").write_text('drug_id,Name,PubCHEM\n1,"A, B",11\n2,C,several\n3,D,33\n4,E,\n1,"A, B",11\n')
+    (tmp_path / "pubchem.txt").write_text("11\tCCO\n12\tC\n")
+    answers, report = resolve(
+        ["1", "2", "3", "9", "1"], gdsc_to_pubchem(tmp_path / "gdsc.csv"), pubchem_smiles(tmp_path / "pubchem.txt")
+    )
+    assert answers == ["CCO", "", "", "", "CCO"]
+    assert report["what"].tolist() == ["", "not in map 1", "not in map 2", "not in map 1", ""]
+    (tmp_path / "broad.csv").write_text("BRD-A1,CC(=O)O\n")
+    assert resolve(["BRD-A1"], broad_smiles(tmp_path / "broad.csv"))[0] == ["CC(=O)O"]
+
+
+def test_an_unknown_name_is_named_with_the_nearest(tmp_path: Path) -> None:
+    (tmp_path / "drugs.tsv").write_text("drug_id\tsmiles\nErlotinib\tCCO\nLapatinib\tCCN\n")
+    table = named_smiles(tmp_path / "drugs.tsv")
+    assert structures_of(["Lapatinib", "Erlotinib", "Lapatinib"], table) == ["CCN", "CCO", "CCN"]
+    with pytest.raises(InputDataError, match="'Erlotinb'") as error:
+        structures_of(["Lapatinib", "Erlotinb"], table)
+    assert "write 'Erlotinib'" in error.value.action
+    (tmp_path / "twice.csv").write_text("name,smile\nA,CCO\nA,CCN\n")
+    with pytest.raises(InputDataError, match="'A' with two answers"):
+        named_smiles(tmp_path / "twice.csv")
+    (tmp_path / "other.csv").write_text("name,structure\nA,CCO\n")
+    with pytest.raises(InputDataError, match="no column 'smiles'"):
+        named_smiles(tmp_path / "other.csv")
+
+
+@pytest.mark.mirror
+def test_the_files_of_the_publishers_are_read(mirror: Path) -> None:
+    (listed,) = (mirror / "deepcdr").glob("1.Drug_list*.csv")
+    gdsc, pubchem = gdsc_to_pubchem(listed), pubchem_smiles(mirror / "deepcdr/223drugs_pubchem_smiles.txt")
+    answers, _ = resolve(list(gdsc), gdsc, pubchem)
+    assert len(pubchem) == 223 and len({a for a in answers if a}) > 200
+    assert len(named_smiles(mirror / "deepdds/smiles.csv")) == 95
+    broad = broad_smiles(mirror / "deepce/drugs_smiles.csv")
+    assert len(broad) > 1000 and all(key.startswith("BRD-") for key in broad)

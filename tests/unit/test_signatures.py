@@ -1,0 +1,299 @@
+"""Signatures as files: DeepCE's tables and AnnData, compounds, gene vectors, gene names, and what can be wrong."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import anndata
+import numpy as np
+import pandas as pd
+import pytest
+
+from sclong.data.lincs import ID_COLUMNS
+from sclong.data.signatures import (
+    PrepareOptions,
+    Signatures,
+    newer_names,
+    prepare_signatures,
+    read_deepce_signatures,
+    read_gene_vectors,
+)
+from sclong.errors import InputDataError
+from sclong.io.h5ad import read_expression
+from sclong.seeding import rng
+from sclong.tasks.chemical_perturbation import TASK
+
+GENES = ["DDR1", "PAX8", "PAPD7", "GAPDH"]
+CSV = PrepareOptions(format="deepce_csv", smiles_header=False)
+COMPOUNDS = {"BRD-0": "CCO", "BRD-1": "c1ccccc1", "BRD-2": "CCN"}
+
+
+def row(sig: str, pert: str = "BRD-0", values: object = None, **other: str) -> list[object]:
+    """Return a line of DeepCE's table that passes the filter, but for what `other` says."""
+    ids = {"pert_type": "trt_cp", "cell_id": "A375", "pert_idose": "10.0 um", **other}
+    numbers = rng("signature", sig).normal(size=len(GENES)).round(4).tolist() if values is None else values
+    return [f"LJP001_A375_24H:{sig}", pert, *ids.values(), *numbers]
+
+
+def write_csv(path: Path, rows: list[list[object]], genes: list[str] = GENES) -> Path:
+    pd.DataFrame(rows, columns=[*ID_COLUMNS, *genes]).to_csv(path, index=False)
+    return path
+
+
+def write_h5ad(path: Path, x: np.ndarray, obs: pd.DataFrame, genes: list[str]) -> Path:
+    anndata.AnnData(x.astype(np.float32), obs=obs, var=pd.DataFrame(index=genes)).write_h5ad(path)
+    return path
+
+
+def inputs_of(folder: Path, rows: list[list[object]] | None = None) -> dict[str, object]:
+    """Return inputs: one table, compounds without header, two untreated lines."""
+    rows = rows or [row("A", "BRD-0"), row("B", "BRD-1"), row("C", "BRD-2")]
+    pd.DataFrame(COMPOUNDS.items()).to_csv(folder / "drugs.csv", header=False, index=False)
+    lines = pd.DataFrame(index=["A375", "PC3"])
+    return {
+        "signatures": write_csv(folder / "signatures.csv", rows),
+        "drugs": folder / "drugs.csv",
+        "expression": write_h5ad(folder / "lines.h5ad", np.ones((2, len(GENES))), lines, GENES),
+    }
+
+
+def prepare(inputs: dict[str, object], out: Path, options: PrepareOptions = CSV) -> dict[str, object]:
+    out.mkdir(exist_ok=True)
+    return prepare_signatures(inputs, options, out)
+
+
+# -------------------------------------------------------------------------------------------- DeepCE's three files
+
+
+def test_published_files_are_filtered_and_keep_their_parts(tmp_path: Path) -> None:
+    paths = []
+    for part, pert in (("train", "BRD-0"), ("dev", "BRD-1"), ("test", "BRD-2")):
+        good = row(f"{part}X", pert)
+        rows = [
+            good,
+            row(f"{part}Y", pert),  # a replicate: of two the first is kept
+            good,  # the same once more
+            ["LJP001_A375_6H:X", *good[1:]],
+            row("U", "BRD-U41416256"),
+            row("V", pert, pert_type="ctl_vehicle"),
+            row("W", pert, cell_id="JURKAT"),
+            row("Z", pert, pert_idose="20.0 um"),
+        ]
+        paths.append(write_csv(tmp_path / f"{part}.csv", rows))
+    facts = prepare({**inputs_of(tmp_path), "signatures": paths}, tmp_path / "out")
+    expected = {
+        "signatures": 3, "genes": 4, "rows_read": 24, "left_out_by_filter": 15, "repeated_rows": 3,
+        "replicates_left_out": 3, "compounds": 3, "structures_in_several_published_parts": 0,
+    }  # fmt: skip
+    assert {key: facts[key] for key in expected} == expected
+    samples = Signatures.read(tmp_path / "out").samples
+    assert list(samples["sample"]) == [f"LJP001_A375_24H:{p}X" for p in ("train", "dev", "test")]
+    assert list(samples["dose_um"]) == [10.0] * 3
+    split = TASK.split(tmp_path / "out", "published", {}, 1)
+    assert list(split["part"]) == ["train", "validation", "test"]
+    assert list(split["scenario"]) == ["", "", "test"]
+
+
+def test_structures_that_published_parts_share_are_counted(tmp_path: Path) -> None:
+    inputs = inputs_of(tmp_path)
+    pd.DataFrame({**COMPOUNDS, "BRD-2": "OCC.Cl"}.items()).to_csv(inputs["drugs"], header=False, index=False)
+    paths = [write_csv(tmp_path / f"{i}.csv", [row(str(i), f"BRD-{i}")]) for i in range(3)]
+    facts = prepare({**inputs, "signatures": paths}, tmp_path / "out")
+    assert (facts["structures"], facts["structures_in_several_published_parts"]) == (2, 1)
+
+
+def test_one_table_has_no_parts(tmp_path: Path) -> None:
+    assert prepare(inputs_of(tmp_path), tmp_path / "out")["signatures"] == 3
+    with pytest.raises(InputDataError, match="no published parts"):
+        TASK.split(tmp_path / "out", "published", {}, 1)
+    split = TASK.split(tmp_path / "out", "compound", {}, 1)
+    assert sorted(split["part"]) == ["test", "train", "validation"]
+
+
+def test_replicates_of_a_part_stay_in_it(tmp_path: Path) -> None:
+    """The same compound, line and dose in two parts is two signatures: each file is collapsed on its own."""
+    paths = [write_csv(tmp_path / f"{i}.csv", [row(f"{i}A"), row(f"{i}B"), row(f"{i}C")]) for i in range(3)]
+    signatures, counts = read_deepce_signatures(paths)
+    assert len(signatures.values) == 3 and counts["replicates_left_out"] == 6
+
+
+@pytest.mark.parametrize(
+    ("rows", "genes", "message"),
+    [
+        ([row("A"), row("A")], GENES, "different signatures have the same id 'LJP001_A375_24H:A'"),
+        ([row("A", values=[1, 2, float("nan"), 4])], GENES, "24H:A', gene 'PAPD7'"),
+        ([row("A", values=[1, 2, float("inf"), 4])], GENES, "24H:A', gene 'PAPD7'"),
+        ([row("A", values=[1, 2, "high", 4])], GENES, "'PAPD7' holds something that is no number"),
+        ([row("A")], ["DDR1", "PAX8", "PAX8", "GAPDH"], "'PAX8' stand twice"),
+        ([row("A", cell_id="JURKAT")], GENES, "no signature passes the published filter"),
+    ],
+    ids=["id twice", "nan", "inf", "word", "gene twice", "filter"],
+)
+def test_bad_tables_are_named(tmp_path: Path, rows: list, genes: list[str], message: str) -> None:
+    if message.startswith("different"):
+        rows = [rows[0], [*rows[1][:-1], 99.0]]
+    inputs = inputs_of(tmp_path)
+    write_csv(tmp_path / "signatures.csv", rows, genes)
+    with pytest.raises(InputDataError, match=message):
+        prepare(inputs, tmp_path / "out")
+    assert not (tmp_path / "out/samples.tsv").exists()
+
+
+def test_files_that_do_not_fit_together(tmp_path: Path) -> None:
+    paths = [write_csv(tmp_path / f"{i}.csv", [row(str(i))]) for i in range(3)]
+    with pytest.raises(InputDataError, match="2 signature files"):
+        read_deepce_signatures(paths[:2])
+    write_csv(paths[2], [row("2")], ["DDR1", "PAX8", "TENT4A", "GAPDH"])
+    with pytest.raises(InputDataError, match=r"2\.csv: other genes.*'PAPD7', 'TENT4A'"):
+        read_deepce_signatures(paths)
+    write_csv(paths[2], [row("2")], GENES[::-1])
+    with pytest.raises(InputDataError, match="or another order"):
+        read_deepce_signatures(paths)
+    pd.DataFrame({"id": [1]}).to_csv(paths[0], index=False)
+    with pytest.raises(InputDataError, match="begins with 'id'"):
+        read_deepce_signatures(paths)
+
+
+# -------------------------------------------------------------------------------------------------------- compounds
+
+
+def test_compounds_without_a_structure_are_dropped_and_named(tmp_path: Path) -> None:
+    inputs = inputs_of(tmp_path, [row("A"), row("B", "BRD-1"), row("C", "BRD-2"), row("D", "BRD-8"), row("E", "BRD-9")])
+    table = {"BRD-0": "CCO", "BRD-1": "C1CC", "BRD-2": "", "BRD-8": "nonsense(", "BRD-7": "also nonsense"}
+    pd.DataFrame(table.items()).to_csv(inputs["drugs"], header=False, index=False)
+    facts = prepare(inputs, tmp_path / "out")
+    assert facts["dropped_compounds_without_structure"] == ["BRD-2", "BRD-9"]
+    assert facts["dropped_compounds_with_invalid_smiles"] == ["BRD-1", "BRD-8"]
+    assert facts["signatures"] == 1 and facts["signatures_without_structure"] == 4
+    samples = Signatures.read(tmp_path / "out")
+    np.testing.assert_allclose(samples.values[0], row("A")[5:], rtol=1e-6)
+    pd.DataFrame({"BRD-7": "CCO"}.items()).to_csv(inputs["drugs"], header=False, index=False)
+    with pytest.raises(InputDataError, match="no structure for any compound"):
+        prepare(inputs, tmp_path / "out")
+
+
+def test_a_compound_has_one_structure(tmp_path: Path) -> None:
+    inputs = inputs_of(tmp_path)
+    rows = [("BRD-0", "CCO"), ("BRD-0", "CCO"), ("BRD-1", "C"), ("BRD-2", "C"), ("BRD-7", "C"), ("BRD-7", "CC")]
+    pd.DataFrame(rows).to_csv(inputs["drugs"], header=False, index=False)
+    assert prepare(inputs, tmp_path / "out")["compounds"] == 3  # what is not asked for does not matter
+    pd.DataFrame([*rows, ("BRD-1", "CC")]).to_csv(inputs["drugs"], header=False, index=False)
+    with pytest.raises(InputDataError, match="several SMILES: 'BRD-1'"):
+        prepare(inputs, tmp_path / "out")
+
+
+# ---------------------------------------------------------------------------------------------- AnnData, gene names
+
+
+def h5ad_inputs(tmp_path: Path, ids: list[str], genes: list[str] = GENES) -> dict[str, object]:
+    obs = pd.DataFrame({"pert_id": "BRD-0", "cell_id": "A375", "dose_um": 10.0}, index=pd.Index(ids, dtype=str))
+    path = write_h5ad(tmp_path / "signatures.h5ad", rng("h5ad").normal(size=(len(ids), len(genes))), obs, genes)
+    return {**inputs_of(tmp_path), "signatures": path}
+
+
+def test_anndata_that_says_something_twice(tmp_path: Path) -> None:
+    options = PrepareOptions(smiles_header=False)
+    facts = prepare(h5ad_inputs(tmp_path, ["a", "b", "c"]), tmp_path / "out", options)
+    assert facts["same_compound_line_and_dose"] == 2
+    with (
+        pytest.warns(UserWarning, match="not unique"),
+        pytest.raises(InputDataError, match="signatures 'a' stand twice"),
+    ):
+        prepare(h5ad_inputs(tmp_path, ["a", "b", "a"]), tmp_path / "out", options)
+
+
+def test_ids_become_symbols(tmp_path: Path) -> None:
+    inputs = inputs_of(tmp_path)
+    lines = pd.DataFrame(index=["A375", "PC3"])
+    write_h5ad(tmp_path / "lines.h5ad", np.ones((2, 4)), lines, [f"ENSG{i}.3" for i in range(4)])
+    with pytest.raises(InputDataError, match="nothing in common"):
+        prepare(inputs, tmp_path / "out")
+    table = pd.DataFrame({"gene_id": ["ENSG0", "ENSG1", "ENSG2"], "gene_name": ["DDR1", "PAX8", "DDR1"]})
+    table.to_csv(tmp_path / "genes.csv", index=False)
+    facts = prepare({**inputs, "annotation": tmp_path / "genes.csv"}, tmp_path / "out")
+    assert facts["genes_with_expression"] == 2
+    names = anndata.read_h5ad(tmp_path / "out/expression.h5ad").var_names
+    assert list(names) == ["DDR1", "PAX8", "ENSG2.3", "ENSG3.3"]  # a symbol twice; no symbol
+
+
+HGNC = pd.DataFrame(
+    {
+        "Approved symbol": ["TENT4A", "DDR1", "NEW1", "NEW2", "NEW3", "PAX9"],
+        "Previous symbols": ["PAPD7, POLS", "CAK", "OLD", "OLD", "", "PAX8"],
+        "Alias symbols": ["LAK-1", "PAPD7", "", "", "SHY", ""],
+    }
+)
+
+
+def test_newer_names_are_found_in_hgnc(tmp_path: Path) -> None:
+    HGNC.to_csv(tmp_path / "hgnc.tsv", sep="\t", index=False)
+    have = ["TENT4A", "DDR1", "PAX8", "NEW1", "NEW2", "NEW3", "PAX9"]
+    found = newer_names(["PAPD7", "DDR1", "PAX8", "OLD", "SHY", "GONE"], have, tmp_path / "hgnc.tsv")
+    assert found == {"TENT4A": "PAPD7", "NEW3": "SHY"}  # OLD is two genes; PAX8 is there itself; DDR1 is asked for
+    inputs = inputs_of(tmp_path)
+    write_h5ad(tmp_path / "lines.h5ad", np.ones((1, 2)), pd.DataFrame(index=["A375"]), ["TENT4A", "GAPDH"])
+    facts = prepare({**inputs, "hgnc": tmp_path / "hgnc.tsv"}, tmp_path / "out")
+    assert facts["genes_renamed_by_hgnc"] == 1 and facts["genes_with_expression"] == 2
+    assert list(read_expression(tmp_path / "out/expression.h5ad", layer="X").var_names) == ["PAPD7", "GAPDH"]
+
+
+# ----------------------------------------------------------------------------------------------------- gene vectors
+
+
+def write_vectors(path: Path, genes: list[str], last: object = 0.5) -> Path:
+    pd.DataFrame([[g, i, last] for i, g in enumerate(genes)]).to_csv(path, header=False, index=False)
+    return path
+
+
+def test_gene_vectors_come_in_the_order_of_the_signatures(tmp_path: Path) -> None:
+    path = write_vectors(tmp_path / "vectors.csv", GENES[::-1])
+    prepare({**inputs_of(tmp_path), "gene_vectors": path}, tmp_path / "out")
+    (problem,) = TASK.problems(tmp_path / "out", TASK.split(tmp_path / "out", "compound", {}, 1))
+    np.testing.assert_array_equal(problem.context["gene_vectors"], [[3, 0.5], [2, 0.5], [1, 0.5], [0, 0.5]])
+    assert problem.context["gene_vectors"].dtype == np.float32
+    prepare(inputs_of(tmp_path), tmp_path / "out")
+    assert Signatures.read(tmp_path / "out").gene_vectors is None
+
+
+@pytest.mark.parametrize(
+    ("genes", "last", "message"),
+    [
+        ([*GENES[:3], "ACTB"], 0.5, r"1 of them \('ACTB'\).*1 others \('GAPDH'\)"),
+        (GENES[:3], 0.5, "the signatures have 4 genes, .* has 3"),
+        ([*GENES, "DDR1"], 0.5, "the same genes"),
+        (GENES, "x", "not finite"),
+    ],
+    ids=["other gene", "fewer", "twice", "word"],
+)
+def test_gene_vectors_of_other_genes_are_refused(tmp_path: Path, genes: list[str], last: object, message: str) -> None:
+    with pytest.raises(InputDataError, match=message):
+        read_gene_vectors(write_vectors(tmp_path / "vectors.csv", genes, last), GENES)
+
+
+# -------------------------------------------------------------------------------------------------------- real data
+
+
+@pytest.mark.mirror
+def test_real_gene_vectors_compounds_lines_and_names(tmp_path: Path, mirror: Path) -> None:
+    """DeepCE's gene vectors and compounds, LINCS' untreated lines, HGNC: names of 978 landmarks meet."""
+    vectors = pd.read_csv(mirror / "deepce/gene_vector.csv", header=None, index_col=0)
+    genes = vectors.index.tolist()
+    drugs = pd.read_csv(mirror / "deepce/drugs_smiles.csv", header=None)
+    some = drugs.iloc[::200, 0].tolist()
+    x = rng("real names").normal(size=(len(some), 978)).round(3)
+    rows = [row(str(i), pert, x[i].tolist()) for i, pert in enumerate(some)]
+    with np.load(mirror / "lincs_basal/lincs_basal_expression_165lines.npz", allow_pickle=False) as basal:
+        lines = write_h5ad(
+            tmp_path / "lines.h5ad", basal["X"], pd.DataFrame(index=basal["lines"]), basal["genes"].tolist()
+        )
+    inputs = {
+        "signatures": write_csv(tmp_path / "signatures.csv", rows, genes), "drugs": mirror / "deepce/drugs_smiles.csv",
+        "expression": lines, "gene_vectors": mirror / "deepce/gene_vector.csv",
+    }  # fmt: skip
+    facts = prepare(inputs, tmp_path / "out")
+    assert facts["signatures"] == len(some) and facts["lines_with_expression"] == 1
+    assert facts["genes_with_expression"] == 959
+    found = Signatures.read(tmp_path / "out")
+    np.testing.assert_allclose(found.gene_vectors, vectors.to_numpy(), rtol=1e-5)
+    facts = prepare({**inputs, "hgnc": mirror / "hgnc/hgnc_entries.tsv"}, tmp_path / "out")
+    assert facts["genes_with_expression"] == 959 + facts["genes_renamed_by_hgnc"] > 970
