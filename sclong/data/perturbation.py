@@ -62,9 +62,11 @@ class PrepareOptions(Strict):
         description="rankings and gene sets: those in the file (GEARS' uns fields), computed ones, or auto: the file's "
         "where it has them",
     )
-    max_control_cells: int = Field(default=200, ge=2, description="control cells kept for embedding, drawn at random")
-    max_cells_per_condition: int = Field(
-        default=200, ge=1, description="cells of each condition, and of control, kept for training on single cells"
+    max_control_cells: int = Field(
+        default=200, ge=2, description="control cells kept, drawn at random: those that are embedded and paired with"
+    )
+    max_cells_per_condition: int | None = Field(
+        default=200, ge=1, description="cells of each condition kept for training on single cells; null: all"
     )
 
 
@@ -153,7 +155,7 @@ def prepare_perturbations(path: Path, chosen: PrepareOptions, out: Path) -> dict
     out
         Folder; gets conditions.tsv, profiles.npz, gene_sets.npz (:class:`GeneSets`), de_genes.tsv (the first 20
         non-dropout genes of each condition, to read), expression.h5ad (control cells) and cells.h5ad (cells of every
-        condition, for :class:`ConditionCells`).
+        condition and the same control cells, for :class:`ConditionCells`).
 
     Returns
     -------
@@ -201,8 +203,9 @@ def prepare_perturbations(path: Path, chosen: PrepareOptions, out: Path) -> dict
         for rank, gene in enumerate(sets.non_dropout_de(row))
     ]
     write_tsv(pd.DataFrame(rows, columns=["condition", "rank", "gene"]), out / "de_genes.tsv")
+    controls = _drawn_controls(samples, chosen.max_control_cells)
     write_cells(
-        values, samples, adata.obs_names.to_numpy(dtype=str), adata.var_names.to_numpy(dtype=str),
+        values, samples, adata.obs_names.to_numpy(dtype=str), adata.var_names.to_numpy(dtype=str), controls,
         chosen.max_cells_per_condition, out / "cells.h5ad",
     )  # fmt: skip
 
@@ -216,7 +219,7 @@ def prepare_perturbations(path: Path, chosen: PrepareOptions, out: Path) -> dict
         np.array([id_of.get(g, g) for g in perturbed], dtype=str),
     ).write(out)  # fmt: skip
     unmeasured = [g for g in perturbed.tolist() if g not in id_of]
-    _write_controls(adata[(adata.obs["sample"] == CONTROL).to_numpy()], unmeasured, chosen, out / "expression.h5ad")
+    _write_controls(adata[controls], unmeasured, chosen, out / "expression.h5ad")
     return {
         "cells": adata.n_obs,
         "genes": adata.n_vars,
@@ -327,20 +330,23 @@ def _group_means(values: sparse.csr_matrix, codes: np.ndarray, groups: int) -> n
     return (total / np.bincount(codes, minlength=groups)[:, None]).astype(np.float32)
 
 
+def _drawn_controls(sample: np.ndarray, most: int) -> np.ndarray:
+    """Return the rows of at most `most` control cells, drawn at random, ascending."""
+    rows = np.flatnonzero(sample == CONTROL)
+    return rows if len(rows) <= most else np.sort(rng("control cells").choice(rows, most, replace=False))
+
+
 def _write_controls(controls: anndata.AnnData, unmeasured: list[str], chosen: PrepareOptions, path: Path) -> None:
-    """Write the control cells, at most `max_control_cells` of them, with unmeasured genes appended as zeros."""
+    """Write control cells with unmeasured genes appended as zeros."""
     import anndata
 
-    rows = np.arange(controls.n_obs)
-    if len(rows) > chosen.max_control_cells:
-        rows = np.sort(rng("control cells").choice(rows, chosen.max_control_cells, replace=False))
     x = sparse.hstack(
-        [controls.X[rows], sparse.csr_matrix((len(rows), len(unmeasured)), dtype=np.float32)], format="csr"
+        [controls.X, sparse.csr_matrix((controls.n_obs, len(unmeasured)), dtype=np.float32)], format="csr"
     )
     names = [*controls.var_names, *unmeasured]
     anndata.AnnData(
         x,
-        obs=pd.DataFrame(index=controls.obs_names[rows].astype(str)),
+        obs=pd.DataFrame(index=controls.obs_names.astype(str)),
         var=pd.DataFrame(index=pd.Index(names, dtype=str)),
         uns={"value_kind": chosen.value_kind, "contextual": True},
     ).write_h5ad(path, compression="gzip")

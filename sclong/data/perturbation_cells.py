@@ -73,9 +73,15 @@ class ConditionCells:
 
 
 def write_cells(
-    values: sparse.csr_matrix, sample: np.ndarray, cells: np.ndarray, genes: np.ndarray, most: int, path: Path
+    values: sparse.csr_matrix,
+    sample: np.ndarray,
+    cells: np.ndarray,
+    genes: np.ndarray,
+    controls: np.ndarray,
+    most: int | None,
+    path: Path,
 ) -> None:
-    """Write up to `most` cells of every condition, drawn at random by the name of the condition.
+    """Write given control cells, and up to `most` cells of every condition, drawn at random by its name.
 
     Parameters
     ----------
@@ -84,8 +90,10 @@ def write_cells(
     sample, cells : (cells,) str
         Sample (or "control") and name of each cell.
     genes : (G,) str
+    controls : (n,) int
+        Rows of the control cells that are kept.
     most
-        Cells of a condition.
+        Cells of a condition; None: all.
     path
         Becomes an AnnData file, conditions in order of their first cell; obs column ``sample``.
     """
@@ -93,7 +101,9 @@ def write_cells(
 
     drawn = []
     for name, rows in _rows_of(sample):
-        if len(rows) > most:
+        if name == CONTROL:
+            rows = controls
+        elif most is not None and len(rows) > most:
             rows = np.sort(rng("cells of a condition", name).choice(rows, most, replace=False))
         drawn.append(rows)
     kept = np.concatenate(drawn)

@@ -42,8 +42,8 @@ class GearsOptions(Strict):
     direction_weight: float = Field(default=0.1, ge=0)
     direction: Direction = Field(default="smooth", description="published: sign, whose gradient is zero")
     train_adapter: bool = Field(default=True, description="published: false, an accident")
-    divide_by_accumulation: bool = Field(default=True, description="whether a step's gradient is the batches' mean; "
-                                         "published: false, their sum")  # fmt: skip
+    divide_by: int | None = Field(default=None, ge=1, description="what the sum of a step's gradients is divided by; "
+                                  "null: the number of its batches; published: the number of processes, 4")  # fmt: skip
     cells_per_condition: int | None = Field(default=None, ge=2, description="at most, drawn by seed; null: all")
     answer_cells: int = Field(default=200, ge=1, description="control cells that an answer is averaged over, at most")
     device: Literal["cpu", "cuda"] = "cpu"
@@ -230,7 +230,7 @@ def fit(network: GearsNetwork, data: GearsData, options: GearsOptions, seed: int
             optimiser.zero_grad(set_to_none=True)
             for rows in group:
                 loss = loss_of(rows)
-                (loss / len(group) if options.divide_by_accumulation else loss).backward()
+                (loss / (options.divide_by or len(group))).backward()
                 total += float(loss.detach())
             torch.nn.utils.clip_grad_value_(trained, options.clip)
             optimiser.step()

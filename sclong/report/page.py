@@ -15,6 +15,7 @@ from sclong.provenance import environment
 from sclong.report.corpus_figure import corpus_figure
 from sclong.report.figures import ROLE_COLOURS, scores_figure, training_figure
 from sclong.report.integration_figure import integration_pictures, setting
+from sclong.report.perturbation_figure import perturbation_figure
 from sclong.report.tables import read_metrics
 
 if TYPE_CHECKING:
@@ -78,7 +79,7 @@ def write_page(
             {
                 "card": plan.benchmarks[name],
                 "spec": plan.data[name],
-                "figure": scores_figure(table, scores, name),
+                "figure": _figure(plan, table, scores, name),
                 "matrix": matrix(table, name),
                 "picture": _picture(plan, name),
                 "setting": _settings(plan, name),
@@ -102,6 +103,14 @@ def write_page(
         environment=environment(),
     )
     write_text(path, html)
+
+
+def _figure(plan: Plan, summary: pd.DataFrame, scores: pd.DataFrame, benchmark: str) -> str:
+    card = plan.benchmarks[benchmark]
+    if card.task == "genetic_perturbation":
+        published = {name: model.published_as for name, model in plan.models.items()}
+        return perturbation_figure(summary, scores, benchmark, card, published)
+    return scores_figure(summary, scores, benchmark)
 
 
 def _picture(plan: Plan, benchmark: str) -> str:

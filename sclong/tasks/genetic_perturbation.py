@@ -18,7 +18,7 @@ from sclong.cards import Strict
 from sclong.data.perturbation import ConditionCells, GeneSets, PrepareOptions, Profiles, prepare_perturbations
 from sclong.errors import InputDataError
 from sclong.heads.gene_effects import fit_predict_gene_effects
-from sclong.tasks.base import SPLIT_COLUMNS, Features, Predictions, Problem, Task
+from sclong.tasks.base import SPLIT_COLUMNS, UNIT_COLUMNS, Features, Predictions, Problem, Task
 from sclong.tasks.options import check_policy, parse_options
 from sclong.tasks.perturbation_go import annotate_screen, go_context
 from sclong.tasks.perturbation_scores import (
@@ -183,6 +183,12 @@ class GeneticPerturbation(Task):
                 value, doubles = np.mean([v for v, _ in found]), sum(int(n) for _, n in found)
                 rows.append((DOUBLES, metric, float(value), doubles, "doubles"))
         return pd.DataFrame(rows, columns=["scenario", "metric", "value", "n", "unit"])
+
+    def unit_scores(self, dataset: Path, split: pd.DataFrame, predictions: Predictions) -> pd.DataFrame:
+        """Score each test condition: columns scenario, unit (the condition), metric, value; undefined ones left out."""
+        table = condition_scores(dataset, split, predictions).rename(columns={"sample": "unit"})
+        long = table.melt(["scenario", "unit"], list(CONDITION_METRICS), "metric", "value")
+        return long.dropna(subset="value")[list(UNIT_COLUMNS)].reset_index(drop=True)
 
 
 def perturbed_vectors(problem: Problem, features: Features) -> tuple[np.ndarray, np.ndarray]:

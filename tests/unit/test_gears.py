@@ -294,20 +294,20 @@ def test_the_epoch_is_chosen_on_the_validation_part() -> None:
     assert chosen[0] > chosen[1]
 
 
-def test_step_is_the_mean_of_its_batches_and_published_their_sum(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_step_is_the_mean_of_its_batches_or_their_sum_over_a_number(monkeypatch: pytest.MonkeyPatch) -> None:
     data = screen()
     monkeypatch.setattr(torch.optim, "Adam", torch.optim.SGD)
     steps = []
-    for divide in (True, False):
+    for divide in (None, 2):
         options = FEW.model_copy(update={
             "epochs": 1, "accumulation": 5, "clip": 1e9, "weight_decay": 0.0, "learning_rate": 1e-4,
-            "divide_by_accumulation": divide,
+            "divide_by": divide,
         })  # fmt: skip
         network = network_for(data)
         before = network.own_bias.detach().clone()
         fit(network, data, options, 0)
         steps.append((network.own_bias.detach() - before).numpy())
-    np.testing.assert_allclose(steps[1], 5 * steps[0], rtol=1e-2, atol=1e-7)  # 154 cells are 5 batches, one step
+    np.testing.assert_allclose(steps[1], 5 / 2 * steps[0], rtol=1e-2, atol=1e-7)  # 154 cells are 5 batches, one step
 
 
 @pytest.mark.parametrize("train_adapter", [True, False])

@@ -373,6 +373,22 @@ def test_rows_that_are_compared_differ_in_their_embedding_alone(root: Path) -> N
         assert all(o == options[0] for o in options)
 
 
+def test_published_row_keeps_the_published_protocol(root: Path) -> None:
+    """Release: 4 processes x 8 batches of 16 cells a step; gradients of batches summed, of processes averaged."""
+    cards = {n: load_card(root / "config" / "models" / f"gears_sclong{n}.yaml", ModelCard) for n in ("", "_published")}
+    assert (cards["_published"].protocol, cards[""].protocol) == ("paper", "strict")
+    assert not cards["_published"].selects_on_test  # the epoch was chosen on validation conditions
+    options = Gears(**cards["_published"].for_preset("paper").options).options
+    assert (options.batch_size, options.accumulation, options.divide_by, options.epochs) == (16, 4 * 8, 4, 20)
+    assert (options.hidden, options.train_adapter, options.direction) == (1024, False, "sign")
+    assert (options.learning_rate, options.decay, options.weight_decay, options.clip) == (1e-3, 0.5, 5e-4, 1.0)
+    assert (options.gamma, options.direction_weight, options.cells_per_condition) == (2, 0.1, None)
+    for preset in ("demo", "small"):  # the same training as the strict row there, but for the defects
+        strict, published = (Gears(**c.for_preset(preset).options).options for c in cards.values())
+        defects = {"train_adapter": False, "direction": "sign", "divide_by": 1}
+        assert published == strict.model_copy(update=defects)
+
+
 def test_preset_replaces_options() -> None:
     card = ModelCard(
         name="m", title="", summary="", version=1, role="model", adapter="a:B", provides=[],

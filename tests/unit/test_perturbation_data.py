@@ -187,18 +187,26 @@ def test_half_of_the_cells_errs_as_much_as_the_expectation_would() -> None:
 
 def test_cells_of_a_condition(tmp_path: Path) -> None:
     adata = screen()
-    _, profiles, _ = prepared(adata, tmp_path, max_cells_per_condition=CELLS - 2)
+    _, profiles, _ = prepared(adata, tmp_path, max_cells_per_condition=CELLS - 2, max_control_cells=CELLS - 4)
     cells = ConditionCells(tmp_path / "cells.h5ad", ["A+ctrl"])
     kept = anndata.read_h5ad(tmp_path / "cells.h5ad")
-    assert dict(kept.obs["sample"].value_counts()) == {s: CELLS - 2 for s in ["control", *LABELS[1:]]}
+    assert dict(kept.obs["sample"].value_counts()) == {"control": CELLS - 4, **{s: CELLS - 2 for s in LABELS[1:]}}
+    embedded = anndata.read_h5ad(tmp_path / "expression.h5ad")  # one pool of control cells, with vectors or without
+    assert list(embedded.obs_names) == list(kept.obs_names[kept.obs["sample"] == "control"])
     names = kept.obs_names[kept.obs["sample"] == "A+ctrl"]
     assert set(adata.obs.loc[names, "condition"]) == {"A+ctrl"}
     np.testing.assert_array_equal(cells.of("A+ctrl").toarray(), adata[names, profiles.genes].X.toarray())
-    assert cells.control().shape == (CELLS - 2, N_GENES - 1) and cells.control().dtype == np.float32
+    assert cells.control().shape == (CELLS - 4, N_GENES - 1) and cells.control().dtype == np.float32
     with pytest.raises(InputDataError, match=r"test sample 'A\+B'"):
         cells.of("A+B")
     with pytest.raises(InputDataError, match="no cells of sample 'C'"):
         cells.of("C")
+
+
+def test_all_cells_of_a_condition_on_request(tmp_path: Path) -> None:
+    prepared(screen(), tmp_path, max_cells_per_condition=None, max_control_cells=3)
+    kept = anndata.read_h5ad(tmp_path / "cells.h5ad").obs["sample"].value_counts()
+    assert dict(kept) == {"control": 3, **dict.fromkeys(LABELS[1:], CELLS)}
 
 
 def test_cells_of_counts_are_normalised(tmp_path: Path) -> None:

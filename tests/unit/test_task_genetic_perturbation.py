@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from itertools import combinations
 from pathlib import Path
 
@@ -205,6 +206,33 @@ def test_split_equals_the_published_procedure_written_out() -> None:
         assert {k: {lab for lab, p in zip(labels, parts, strict=True) if p == k} for k in set(parts)} == expected
 
 
+def norman_conditions() -> tuple[list[str], list[list[str]]]:
+    """Conditions of GEARS' Norman file, and the genes of each."""
+    lines = Path(__file__).with_name("norman_conditions.txt").read_text().splitlines()
+    labels = [line for line in lines if not line.startswith("#")]
+    return labels, [sorted(set(label.split("+")) - {"ctrl"}) for label in labels]
+
+
+def test_split_of_the_screen_has_the_published_sizes() -> None:
+    """Seed 1 on the names of the real file; the order of the conditions decides nothing."""
+    labels, genes = norman_conditions()
+    pairs = [pair for pair in genes if len(pair) == 2]
+    assert (len(labels), len(pairs), len({g for pair in genes for g in pair})) == (283, 131, 105)
+    parts = simulation_split(labels, genes, 0.75, 0.75, 1)
+    sizes = {"seen_0_of_2": 9, "seen_1_of_2": 52, "seen_2_of_2": 18, "seen_0_of_1": 37, "train": 167}
+    assert Counter(parts) == sizes
+    unseen = {pair[0] for pair, part in zip(genes, parts, strict=True) if part == "seen_0_of_1"}
+    assert len(unseen) == 105 - int(105 * 0.75) == 27
+    kept = [i for i, part in enumerate(parts) if part == "train"]
+    inner = simulation_split([labels[i] for i in kept], [genes[i] for i in kept], 0.9, 0.9, 1)
+    assert inner.count("train") == 137
+    order = rng("order of conditions").permutation(len(labels))
+    again = simulation_split([labels[i] for i in order], [genes[i] for i in order], 0.75, 0.75, 1)
+    assert again == [parts[i] for i in order]
+    others = [simulation_split(labels, genes, 0.75, 0.75, seed) for seed in (2, 3, 4, 5)]
+    assert all(Counter(other) != sizes for other in others)
+
+
 def test_no_unseen_gene_is_in_training(dataset: Path, split: pd.DataFrame) -> None:
     assert (split["fold"] == "0").all() and split["sample"].is_unique
     assert set(split["part"]) == {"train", "validation", "test"}
@@ -252,7 +280,7 @@ def test_context_speaks_of_test_conditions_to_a_ceiling_only(dataset: Path, spli
     with pytest.raises(InputDataError, match="test sample"):
         problem.context["cells"].of(sample)
     assert open_problem.context["cells"].of(sample).shape == (CELLS, 60)
-    assert problem.context["cells"].control().shape == (40, 60)
+    assert problem.context["cells"].control().shape == (20, 60)
     assert "half_a" not in problem.context and "half_b" not in problem.context
     np.testing.assert_allclose(
         (open_problem.context["half_a"] + open_problem.context["half_b"]) / 2, open_problem.targets, rtol=1e-4
@@ -289,6 +317,20 @@ def test_scores_of_conditions_average_to_those_of_the_table(dataset: Path, split
     for row in table[table["unit"] == "conditions"].itertuples():
         assert row.value == pytest.approx(means.loc[row.scenario, row.metric])
     assert each["discrimination_l1_all_genes"].mean() == pytest.approx(0.5)  # one answer to everything
+
+
+def test_scores_of_each_condition_average_to_those_of_a_scenario(dataset: Path, split: pd.DataFrame) -> None:
+    (problem,) = TASK.problems(dataset, split)
+    given = answer(problem, TrainMean().predict(problem, 0))
+    units = TASK.unit_scores(dataset, split, given)
+    assert list(units.columns) == ["scenario", "unit", "metric", "value"]
+    assert set(units["unit"]) == set(problem.test_samples) and set(units["metric"]) == set(CONDITION_METRICS)
+    assert not units.duplicated(["unit", "metric"]).any() and units["value"].notna().all()
+    table = TASK.score(dataset, split, given)
+    table = table[table["unit"] == "conditions"].set_index(["scenario", "metric"])
+    means = units.groupby(["scenario", "metric"])["value"].agg(["mean", "size"]).loc[table.index]
+    np.testing.assert_allclose(means["mean"], table["value"])
+    assert list(means["size"]) == list(table["n"])
 
 
 def test_interactions_of_additive_doubles(dataset: Path, split: pd.DataFrame) -> None:
