@@ -18,19 +18,28 @@ from pydantic import Field
 from scipy import sparse
 
 from sclong.cards import Strict
+from sclong.data.drug_ids import named_smiles, structures_of
 from sclong.data.drugs import canonical_smiles, morgan_fingerprints
 from sclong.data.lines import line_rows, read_deepdds_tpm, read_lines_h5ad, write_lines
-from sclong.errors import InputDataError, listing
+from sclong.errors import InputDataError
+from sclong.io.files import atomic_path
 from sclong.io.tables import read_tsv, write_tsv
 from sclong.metrics.ranking import auroc, average_precision
-from sclong.seeding import rng
 from sclong.tasks.base import SPLIT_COLUMNS, Features, Predictions, Problem, Task
+from sclong.tasks.combination_splits import (
+    POLICIES,
+    TRIPLE,
+    drawn_folds,
+    drugs_of,
+    measured_unit,
+    published_folds,
+    read_labels,
+    validation_rows,
+)
 from sclong.tasks.options import check_policy, parse_options
 from sclong.tasks.predictions import answers_to
 
-POLICIES = ("leave_combination_out", "leave_drug_out", "independent")
-TRIPLE = ["drug1", "drug2", "cell", "label"]
-COLUMNS = ("sample", *TRIPLE, "combination")
+COLUMNS = ("sample", *TRIPLE, "combination", "tissue")
 
 
 class PrepareOptions(Strict):
@@ -44,7 +53,7 @@ class SplitOptions(Strict):
 
     folds: int = Field(default=3, ge=2, description="number of drawn folds, where the data has no published ones")
     max_folds: int | None = Field(default=None, ge=1, description="use only the first folds")
-    validation_fraction: float = Field(default=0.1, gt=0, lt=1, description="share of training combinations or drugs")
+    validation_fraction: float = Field(default=0.1, gt=0, lt=1, description="share of the training part's units")
 
 
 class DrugCombination(Task):
@@ -57,13 +66,17 @@ class DrugCombination(Task):
     name = "drug_combination"
     native = "synergy_prediction"
     needs = "cell_embedding"
-    metrics: ClassVar[Mapping[str, str]] = {"auroc": "max", "aupr": "max"}
+    metrics: ClassVar[Mapping[str, str]] = {"auroc": "max", "aupr": "max", "balanced_accuracy": "max", "kappa": "max"}
 
     def prepare(self, inputs: Mapping[str, Path], options: Mapping[str, Any], out: Path) -> dict[str, Any]:
         """Read triples and expression, and published test folds where the card names them (one file per fold).
 
-        A card that names an ``independent`` file of triples adds them to the data, as the test set of the policy of
-        that name; ``independent_expression`` (transcripts per million) then adds their lines.
+        Roles: ``triples``; ``expression``; ``drugs``, a table of name and SMILES, where triples name drugs;
+        ``independent``, more triples, which are the test set of the policy of that name, and
+        ``independent_expression`` (transcripts per million), which adds their lines; the name of a policy, its folds.
+
+        Nothing is put right in silence: triples whose line has no expression are left out and counted; triples that
+        were measured more than once (A, B is B, A) stay, as published, and are counted, those with both labels apart.
         """
         chosen = parse_options(PrepareOptions, options, self.name)
         files = [inputs[role] for role in ("triples", "independent") if role in inputs]
@@ -74,17 +87,27 @@ class DrugCombination(Task):
         if "independent_expression" in inputs:
             adata = add_lines(adata, inputs["independent_expression"])
         facts: dict[str, Any] = {"triples_in": len(triples), **write_lines(adata, set(triples["cell"]), out)}
-        triples = triples[triples["cell"].isin(set(adata.obs_names))].reset_index(drop=True)
-        facts["repeated_triples"] = int(triples.duplicated(["drug1", "drug2", "cell"]).sum())
+        ask_for_gene_vectors(out / "expression.h5ad")
+        known = triples["cell"].isin(set(adata.obs_names))
+        facts["triples_without_expression"] = int((~known).sum())
+        triples = triples[known].reset_index(drop=True)
+        names = named_smiles(inputs["drugs"]) if "drugs" in inputs else None
         for column in ("drug1", "drug2"):
-            triples[column] = canonical_smiles(triples[column])
+            drugs = triples[column].tolist()
+            triples[column] = canonical_smiles(drugs if names is None else structures_of(drugs, names))
         triples["combination"] = [
             "+".join(sorted(pair)) for pair in zip(triples["drug1"], triples["drug2"], strict=True)
         ]
+        tissue = adata.obs["tissue"].astype(str) if "tissue" in adata.obs else pd.Series(dtype=str)
+        triples["tissue"] = triples["cell"].map(tissue).fillna("").astype(str)
         triples["label"] = triples["label"].astype(int)
+        labels = triples.groupby(measured_unit(triples))["label"].agg(["size", "nunique"])
+        facts["repeated_triples"] = int((labels["size"] - 1).sum())
+        facts["triples_with_both_labels"] = int((labels["nunique"] > 1).sum())
         write_tsv(triples[list(COLUMNS)], out / "triples.tsv")
         for policy, folds in published.items():
-            write_tsv(folds[folds["sample"].isin(triples["sample"])], out / f"{policy}.tsv")
+            folds = folds[folds["sample"].isin(triples["sample"])]
+            write_tsv(folds, out / f"{policy}.tsv")
             facts[f"{policy}_folds"] = folds["fold"].nunique()
         return {**facts, "triples": len(triples), "positive": int(triples["label"].sum())}
 
@@ -116,7 +139,7 @@ class DrugCombination(Task):
 
     def problems(self, dataset: Path, split: pd.DataFrame, *, sees_truth: bool = False) -> Iterator[Problem]:
         """Yield one problem per fold; samples in the order of the split."""
-        triples = read_triples(dataset).set_index("sample").drop(columns="combination")
+        triples = read_triples(dataset).set_index("sample")[TRIPLE]
         expression = anndata.read_h5ad(dataset / "expression.h5ad").to_df()
         for fold, rows in split.groupby("fold", sort=False):
             samples = rows.set_index("sample")[["part", "scenario"]].join(triples)
@@ -143,20 +166,44 @@ class DrugCombination(Task):
     def score(self, dataset: Path, split: pd.DataFrame, predictions: Predictions) -> pd.DataFrame:
         """Score each fold; the value is the mean over folds, n the test triples of all folds.
 
-        A fold with one class only has no AUROC (without positives, no AUPR either) and is left out of that mean.
+        Balanced accuracy and Cohen's kappa call "synergy" what is above 0.5. A fold with one class only has but AUPR
+        (without positives, not even that) and is left out of the other means.
         """
         labels = read_triples(dataset).set_index("sample")["label"]
         scores, n, scenario = [], 0, ""
         for fold in split["fold"].unique():
             rows, values = answers_to(split, predictions, fold)
             truth = labels[rows["sample"]].to_numpy()
-            scores.append({"auroc": auroc(truth, values[:, 0]), "aupr": average_precision(truth, values[:, 0])})
+            scores.append(scores_of(truth, values[:, 0]))
             n, scenario = n + len(rows), rows["scenario"].iloc[0]
         means = pd.DataFrame(scores).mean()
         return pd.DataFrame(
             [(scenario, metric, value, n, "triples") for metric, value in means.items()],
             columns=["scenario", "metric", "value", "n", "unit"],
         )
+
+
+def scores_of(truth: np.ndarray, answer: np.ndarray) -> dict[str, float]:
+    """Return every metric of one fold; see :meth:`DrugCombination.score`."""
+    found = {"auroc": auroc(truth, answer), "aupr": average_precision(truth, answer)}
+    if len(np.unique(truth)) < 2:
+        return {**found, "balanced_accuracy": float("nan"), "kappa": float("nan")}
+    from sklearn.metrics import balanced_accuracy_score, cohen_kappa_score
+
+    called = (answer > 0.5).astype(int)
+    return {
+        **found,
+        "balanced_accuracy": float(balanced_accuracy_score(truth, called)),
+        "kappa": float(cohen_kappa_score(truth, called)),
+    }
+
+
+def ask_for_gene_vectors(path: Path) -> None:
+    """Mark a data set's lines as wanting a vector of each gene in each line from models that have those."""
+    adata = anndata.read_h5ad(path)
+    adata.uns["contextual"] = True
+    with atomic_path(path) as tmp:
+        adata.write_h5ad(tmp)
 
 
 def _as_list(value: Path | Sequence[Path]) -> list[Path]:
@@ -166,26 +213,7 @@ def _as_list(value: Path | Sequence[Path]) -> list[Path]:
 def read_triples(dataset: Path) -> pd.DataFrame:
     """Read the triples of a prepared data set; ids stay strings."""
     text = {c: str for c in COLUMNS if c != "label"}
-    return read_tsv(dataset / "triples.tsv", COLUMNS, dtype=text)
-
-
-def read_labels(path: Path) -> pd.DataFrame:
-    """Read triples with labels: columns drug1, drug2 (SMILES), cell, label; comma separated if the file is a .csv.
-
-    Raises
-    ------
-    InputDataError
-        For a label that is neither 0 nor 1.
-    """
-    sep = "," if path.suffix == ".csv" else "\t"
-    triples = read_tsv(path, TRIPLE, sep=sep, dtype={"drug1": str, "drug2": str, "cell": str})[TRIPLE]
-    wrong = triples[~triples["label"].isin([0, 1])]
-    if len(wrong):
-        raise InputDataError(
-            f"{path}: labels {listing(wrong['label'].unique())}", "0 or 1 in the column label",
-            "cut the synergy score at a threshold first",
-        )  # fmt: skip
-    return triples
+    return read_tsv(dataset / "triples.tsv", COLUMNS, dtype=text).fillna({"tissue": ""})
 
 
 def add_lines(adata: anndata.AnnData, path: Path) -> anndata.AnnData:
@@ -195,65 +223,6 @@ def add_lines(adata: anndata.AnnData, path: Path) -> anndata.AnnData:
     more = anndata.AnnData(sparse.csr_matrix(np.log1p(table.to_numpy()), dtype=np.float32))
     more.obs_names, more.var_names = table.index.astype(str), table.columns.astype(str)
     return anndata.concat([adata, more], join="inner")
-
-
-def published_folds(triples: pd.DataFrame, files: Sequence[Path]) -> pd.DataFrame:
-    """Find the triples of each published test fold: columns fold, sample.
-
-    Raises
-    ------
-    InputDataError
-        When a file has triples that the data does not.
-    """
-    key = pd.MultiIndex.from_frame(triples[["drug1", "drug2", "cell"]])
-    out = []
-    for fold, path in enumerate(files):
-        rows = read_labels(path)
-        wanted = pd.MultiIndex.from_frame(rows[["drug1", "drug2", "cell"]])
-        unknown = ~wanted.isin(key)
-        if unknown.any():
-            raise InputDataError(
-                f"{path}: {int(unknown.sum())} triples that the data does not have", "folds of the same data",
-                "name the files of one release in the card",
-            )  # fmt: skip
-        samples = triples.loc[key.isin(wanted), "sample"]
-        out.append(pd.DataFrame({"fold": str(fold), "sample": samples}))
-    return pd.concat(out, ignore_index=True)
-
-
-def drugs_of(triples: pd.DataFrame) -> np.ndarray:
-    """Return the distinct drugs, sorted."""
-    return np.unique(triples[["drug1", "drug2"]].to_numpy(dtype=str))
-
-
-def with_drug(triples: pd.DataFrame, drugs: set[str]) -> np.ndarray:
-    """Return which triples have one of some drugs, (n,) bool."""
-    return (triples["drug1"].isin(drugs) | triples["drug2"].isin(drugs)).to_numpy()
-
-
-def drawn_folds(triples: pd.DataFrame, policy: str, folds: int, seed: int) -> list[set[str]]:
-    """Draw test folds: combinations are divided among folds, or drugs (a triple with any of them is in the test)."""
-    units = np.unique(triples["combination"]) if policy == "leave_combination_out" else drugs_of(triples)
-    parts = np.array_split(rng("drug combination folds", policy, seed).permutation(units), folds)
-    if policy == "leave_combination_out":
-        rows = [triples["combination"].isin(set(part)).to_numpy() for part in parts]
-    else:
-        rows = [with_drug(triples, set(part)) for part in parts]
-    return [set(triples.loc[chosen, "sample"]) for chosen in rows]
-
-
-def validation_rows(
-    triples: pd.DataFrame, part: np.ndarray, policy: str, fraction: float, seed: int, fold: int
-) -> np.ndarray:
-    """Return the positions of a fold's validation triples: combinations, or drugs, held out of the training."""
-    train = np.flatnonzero(part == "train")
-    rows = triples.iloc[train]
-    by_combination = policy == "leave_combination_out"
-    units = np.unique(rows["combination"]) if by_combination else drugs_of(rows)
-    n = max(1, round(fraction * len(units)))
-    held = set(rng("drug combination validation", policy, seed, fold).choice(units, n, replace=False))
-    chosen = rows["combination"].isin(held).to_numpy() if by_combination else with_drug(rows, held)
-    return train[chosen]
 
 
 def pair_fingerprints(problem: Problem) -> np.ndarray:

@@ -15,7 +15,7 @@ from sclong.models.controls import Shuffled, TrainMean, Truth
 from sclong.models.drugs import LinearFingerprint, RandomForest
 from sclong.seeding import rng
 from sclong.tasks.base import Features, Predictions, Problem
-from sclong.tasks.drug_combination import TASK, pair_fingerprints
+from sclong.tasks.drug_combination import TASK, pair_fingerprints, scores_of
 from sclong.tasks.run import check_split
 
 SCAFFOLDS = ["c1ccccc1{}", "c1ccncc1{}", "C1CCCCC1{}"]
@@ -25,7 +25,8 @@ PHENOL_TWICE = ("c1ccccc1O", "Oc1ccccc1")  # the first drug, written in two ways
 LINES = ["SW480", "A375", "HT29", "MCF7", "PC3", "T47D", "22RV1", "RT4"]
 STATE = rng("state of synergy lines").permutation(np.linspace(-1.5, 1.5, len(LINES)))
 EFFECT = [-1.5, -0.5, 0.5, 1.5]  # of the substituents
-DRAWN = ["leave_combination_out", "leave_drug_out"]
+DRAWN = ["random", "leave_combination_out", "leave_drug_out", "leave_tissue_out"]
+TISSUES = ["colon", "skin", "colon", "breast", "prostate", "breast", "prostate", "skin"]
 
 
 def triples_table() -> pd.DataFrame:
@@ -48,7 +49,7 @@ def write_inputs(folder: Path) -> dict[str, Path]:
     table.loc[len(table)] = [DRUGS[0], DRUGS[1], "SW48", 1]  # no expression: SW480 does not stand in for it
     table.to_csv(folder / "triples.tsv", sep="\t", index=False)
     genes = np.exp(np.outer(STATE, rng("genes of synergy lines").normal(size=20)))
-    lines = anndata.AnnData(genes.astype(np.float32), obs=pd.DataFrame(index=LINES))
+    lines = anndata.AnnData(genes.astype(np.float32), obs=pd.DataFrame({"tissue": TISSUES}, index=LINES))
     lines.var_names = [f"G{i}" for i in range(20)]
     lines.write_h5ad(folder / "lines.h5ad")
     return {"triples": folder / "triples.tsv", "expression": folder / "lines.h5ad"}
@@ -91,12 +92,50 @@ def combinations_of(samples: pd.DataFrame) -> set[frozenset[str]]:
 def test_prepare_matches_lines_by_their_whole_name(inputs: dict[str, Path], tmp_path: Path) -> None:
     facts = TASK.prepare(inputs, {}, tmp_path)
     assert (facts["triples_in"], facts["triples"]) == (331, 330)
-    assert (facts["lines"], facts["lines_without_expression"]) == (8, 1)
+    assert (facts["lines"], facts["lines_without_expression"], facts["triples_without_expression"]) == (8, 1, 1)
+    assert (facts["repeated_triples"], facts["triples_with_both_labels"]) == (0, 0)
     triples = pd.read_csv(tmp_path / "triples.tsv", sep="\t")
     assert "SW48" not in set(triples["cell"]) and "SW480" in set(triples["cell"])
     assert len(both_drugs(triples)) == 12  # one molecule has one name, however it was written
     assert triples["combination"].nunique() == 66
-    assert anndata.read_h5ad(tmp_path / "expression.h5ad").uns["value_kind"] == "nonnegative"
+    assert dict(zip(triples["cell"], triples["tissue"], strict=True)) == dict(zip(LINES, TISSUES, strict=True))
+    lines = anndata.read_h5ad(tmp_path / "expression.h5ad")
+    assert lines.uns["value_kind"] == "nonnegative" and bool(lines.uns["contextual"])
+
+
+def test_repeated_triples_are_counted_whichever_drug_stands_first(inputs: dict[str, Path], tmp_path: Path) -> None:
+    table = triples_table()
+    first = table.iloc[0]
+    turned = {"drug1": first["drug2"], "drug2": first["drug1"], "cell": first["cell"], "label": 1 - first["label"]}
+    more = pd.DataFrame([turned, table.iloc[7].to_dict()])
+    pd.concat([table, more]).to_csv(tmp_path / "twice.tsv", sep="\t", index=False)
+    facts = TASK.prepare({**inputs, "triples": tmp_path / "twice.tsv"}, {}, tmp_path)
+    assert (facts["triples"], facts["repeated_triples"], facts["triples_with_both_labels"]) == (332, 2, 1)
+    triples = pd.read_csv(tmp_path / "triples.tsv", sep="\t")
+    for policy in ("random", "leave_combination_out"):  # what was measured twice is on one side
+        for _, rows in TASK.split(tmp_path, policy, {}, 1).groupby("fold"):
+            part = rows.set_index("sample")["part"]
+            assert part["t00000"] == part["t00330"] and part["t00007"] == part["t00331"]
+    assert triples["label"].iloc[[0, 330]].tolist() == [first["label"], 1 - first["label"]]
+
+
+def test_drugs_by_name_need_a_structure(inputs: dict[str, Path], tmp_path: Path) -> None:
+    names = {smiles: f"drug {i}" for i, smiles in enumerate([*DRUGS, PHENOL_TWICE[1]])}
+    table = triples_table()
+    named = table.assign(drug1=table["drug1"].map(names), drug2=table["drug2"].map(names))
+    named.to_csv(tmp_path / "named.tsv", sep="\t", index=False)
+    drugs = pd.DataFrame({"name": names.values(), "smile": names.keys()})
+    drugs.to_csv(tmp_path / "drugs.csv", index=False)
+    by_name = {**inputs, "triples": tmp_path / "named.tsv", "drugs": tmp_path / "drugs.csv"}
+    (tmp_path / "a").mkdir()
+    (tmp_path / "b").mkdir()
+    TASK.prepare(by_name, {}, tmp_path / "a")
+    table.to_csv(tmp_path / "smiles.tsv", sep="\t", index=False)
+    TASK.prepare({**inputs, "triples": tmp_path / "smiles.tsv"}, {}, tmp_path / "b")
+    assert (tmp_path / "a/triples.tsv").read_text() == (tmp_path / "b/triples.tsv").read_text()
+    drugs[drugs["name"] != "drug 3"].to_csv(tmp_path / "drugs.csv", index=False)
+    with pytest.raises(InputDataError, match="1 drugs are not in the table of drugs: 'drug 3'"):
+        TASK.prepare(by_name, {}, tmp_path / "a")
 
 
 def test_what_is_wrong_is_named(inputs: dict[str, Path], tmp_path: Path) -> None:
@@ -123,7 +162,7 @@ def test_what_is_wrong_is_named(inputs: dict[str, Path], tmp_path: Path) -> None
 def test_drawn_folds_do_not_leak(dataset: Path, policy: str) -> None:
     split = TASK.split(dataset, policy, {}, 1)
     check_split(split, needs_validation=True)
-    assert list(split["fold"].unique()) == ["0", "1", "2"]
+    assert list(split["fold"].unique()) == ["0", "1", "2", *(["3"] if policy == "leave_tissue_out" else [])]
     tested: set[str] = set()
     for problem in TASK.problems(dataset, split):
         train, validation, test = (problem.samples.iloc[problem.rows(p)] for p in ("train", "validation", "test"))
@@ -131,6 +170,15 @@ def test_drawn_folds_do_not_leak(dataset: Path, policy: str) -> None:
         if policy == "leave_combination_out":
             parts = [combinations_of(x) for x in (train, validation, test)]
             assert sum(map(len, parts)) == len(set().union(*parts)) == 66
+        elif policy == "random":
+            parts = [set(x["cell"] + x["drug1"] + x["drug2"]) for x in (train, validation, test)]
+            assert sum(map(len, parts)) == len(set().union(*parts)) == 330
+            assert combinations_of(test) & combinations_of(train)
+        elif policy == "leave_tissue_out":
+            tissues = [{TISSUES[LINES.index(c)] for c in x["cell"]} for x in (train, validation, test)]
+            assert len(tissues[2]) == 1 and not tissues[2] & (tissues[0] | tissues[1])
+            lines = [set(x["cell"]) for x in (train, validation)]
+            assert len(lines[1]) == 1 and not lines[0] & lines[1]  # few tissues: the validation part are lines
         else:
             held = both_drugs(test) - both_drugs(pd.concat([train, validation]))
             assert held and all(pair & held for pair in combinations_of(test))
@@ -144,12 +192,21 @@ def test_splits_follow_their_seed_and_options(dataset: Path) -> None:
     for policy in DRAWN:
         one, again, other = (TASK.split(dataset, policy, {}, seed) for seed in (1, 1, 2))
         pd.testing.assert_frame_equal(one, again)
-        assert (one["part"] != other["part"]).any()
+        assert (one["part"] != other["part"]).any()  # where tissues are left out: another validation part
         first = TASK.split(dataset, policy, {"max_folds": 1}, 1)
         pd.testing.assert_frame_equal(first, one[one["fold"] == "0"].reset_index(drop=True))
-    assert TASK.split(dataset, DRAWN[0], {"folds": 5}, 1)["fold"].nunique() == 5
+    assert TASK.split(dataset, "leave_combination_out", {"folds": 5}, 1)["fold"].nunique() == 5
     with pytest.raises(InputDataError, match="no independent set"):
         TASK.split(dataset, "independent", {}, 1)
+
+
+def test_tissues_must_be_known(inputs: dict[str, Path], tmp_path: Path) -> None:
+    lines = anndata.read_h5ad(inputs["expression"])
+    del lines.obs["tissue"]
+    lines.write_h5ad(tmp_path / "lines.h5ad")
+    TASK.prepare({**inputs, "expression": tmp_path / "lines.h5ad"}, {}, tmp_path)
+    with pytest.raises(InputDataError, match="the lines have 0 tissues"):
+        TASK.split(tmp_path, "leave_tissue_out", {}, 1)
 
 
 def write_folds(folder: Path, table: pd.DataFrame) -> list[Path]:
@@ -234,13 +291,24 @@ def test_floors_and_ceilings(dataset: Path, policy: str) -> None:
     open_problems = list(TASK.problems(dataset, split, sees_truth=True))
     truth = score_answers(dataset, split, [(p, Truth().predict(p, 0)) for p in open_problems])
     n = sum(len(p.test_samples) for p in open_problems)
-    assert truth == {"auroc": 1.0, "aupr": 1.0, "n": n}
+    assert truth == {"auroc": 1.0, "aupr": 1.0, "balanced_accuracy": 1.0, "kappa": 1.0, "n": n}
     problems = list(TASK.problems(dataset, split))
     rate = np.mean([p.targets[p.rows("test")].mean() for p in open_problems])
     floor = score_answers(dataset, split, [(p, TrainMean().predict(p, 0)) for p in problems])
-    assert floor == {"auroc": 0.5, "aupr": pytest.approx(rate, abs=1e-6), "n": n}
+    assert (floor["auroc"], floor["balanced_accuracy"], floor["kappa"], floor["n"]) == (0.5, 0.5, 0.0, n)
+    assert floor["aupr"] == pytest.approx(rate, abs=1e-6)
     chance = [score_answers(dataset, split, [(p, Shuffled().predict(p, s)) for p in problems]) for s in range(20)]
     assert np.mean([c["auroc"] for c in chance]) == pytest.approx(0.5, abs=0.05)
+
+
+def test_calls_are_what_is_above_a_half() -> None:
+    truth, answer = np.array([1, 1, 1, 0, 0]), np.array([0.9, 0.6, 0.5, 0.4, 0.8], dtype=np.float32)
+    found = scores_of(truth, answer)
+    assert found["balanced_accuracy"] == pytest.approx((2 / 3 + 1 / 2) / 2)
+    observed, expected = 3 / 5, (3 / 5) * (3 / 5) + (2 / 5) * (2 / 5)
+    assert found["kappa"] == pytest.approx((observed - expected) / (1 - expected))
+    alone = scores_of(truth[:3], answer[:3])
+    assert np.isnan(alone["balanced_accuracy"]) and np.isnan(alone["kappa"]) and np.isnan(alone["auroc"])
 
 
 def test_the_value_is_the_mean_over_folds_and_undefined_folds_are_left_out(dataset: Path) -> None:
@@ -286,6 +354,9 @@ def test_the_head_uses_the_embedding_of_the_right_line(dataset: Path) -> None:
 # ------------------------------------------------------------------------------------------------- real data
 
 
+TISSUE_SIZES = {"breast": 1587, "colon": 2360, "lung": 3248, "melanoma": 2384, "ovarian": 1967, "prostate": 869}
+
+
 @pytest.mark.mirror
 def test_published_tables_and_folds_of_deepdds(mirror: Path, tmp_path: Path) -> None:
     inputs = {
@@ -293,12 +364,15 @@ def test_published_tables_and_folds_of_deepdds(mirror: Path, tmp_path: Path) -> 
         "expression": mirror / "deepdds/new_cell_features_954.csv",
         "leave_combination_out": [mirror / f"deepdds_leave_comb/c{k}{k}.csv" for k in range(5)],
         "leave_drug_out": [mirror / f"deepdds_leave_drug/d{k}{k}.csv" for k in range(5)],
+        "leave_tissue_out": [mirror / f"deepdds_leave_tissue/{t}.csv" for t in TISSUE_SIZES],
     }
     facts = TASK.prepare(inputs, {"expression_format": "deepdds_tpm"}, tmp_path)  # type: ignore[arg-type]
     assert (facts["triples"], facts["lines"], facts["genes"], facts["repeated_triples"]) == (12_415, 31, 954, 185)
+    assert facts["triples_with_both_labels"] == 26
     sizes = {
         "leave_combination_out": [2540, 2502, 2527, 2436, 2410],
         "leave_drug_out": [4603, 4068, 4965, 4560, 4403],
+        "leave_tissue_out": list(TISSUE_SIZES.values()),
     }
     for policy, expected in sizes.items():
         split = TASK.split(tmp_path, policy, {}, 1)
@@ -310,6 +384,26 @@ def test_published_tables_and_folds_of_deepdds(mirror: Path, tmp_path: Path) -> 
             )
             if policy == "leave_combination_out":
                 assert not combinations_of(rest) & combinations_of(test)
+            elif policy == "leave_tissue_out":
+                assert not set(rest["cell"]) & set(test["cell"])
             else:
                 held = both_drugs(test) - both_drugs(rest)
                 assert len(held) in (7, 8) and all(pair & held for pair in combinations_of(test))
+
+
+@pytest.mark.mirror
+def test_the_independent_set_loses_the_lines_without_expression(mirror: Path, tmp_path: Path) -> None:
+    tpm = "deepdds_independent_tpm/independent_cell_features_954_TPM_reconstructed.csv.gz"
+    inputs = {
+        "triples": mirror / "deepdds/new_labels_0_10.csv",
+        "expression": mirror / "deepdds/new_cell_features_954.csv",
+        "independent": mirror / "deepdds/independent_input.csv",
+        "independent_expression": mirror / tpm,
+    }
+    facts = TASK.prepare(inputs, {"expression_format": "deepdds_tpm"}, tmp_path)
+    assert (facts["triples_in"], facts["triples_without_expression"], facts["triples"]) == (13_083, 46, 13_037)
+    assert (facts["lines"], facts["lines_without_expression"], facts["genes"]) == (53, 2, 941)
+    (problem,) = TASK.problems(tmp_path, TASK.split(tmp_path, "independent", {}, 1))
+    assert len(problem.test_samples) == 622
+    test = problem.samples.loc[problem.test_samples]
+    assert not set(test["cell"]) & set(problem.samples["cell"].iloc[problem.rows("train")])

@@ -1,0 +1,255 @@
+"""Drug combinations: tables on DeepDDS' real files, fold by fold, beside the published numbers.
+
+    SCLONG_MIRROR=FOLDER python benchmarks/drug_combination.py run CARD [--models M ...] [--seeds N] [--embeddings FOLDER]
+    python benchmarks/drug_combination.py report       # benchmarks/results/drug_combination.md from what was run
+
+`run` takes the steps of the workflow (prepare, split, predict, score) for a benchmark card of preset small, on the files
+of a mirror laid out as <id>/<file>, with one thread. Without `--models` it runs every model that answers by itself.
+Models with `features_of` need `--embeddings`, where FOLDER/<model>/<data set> is what the workflow's embed rule wrote;
+that of `pca` is made here. Rows are kept in benchmarks/results/drug_combination.tsv fold by fold; what is there is not run again: remove its lines.
+"""
+
+from __future__ import annotations
+
+import argparse
+import fcntl
+import os
+import platform
+import subprocess
+import tempfile
+import time
+from pathlib import Path
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+import numpy as np
+import pandas as pd
+
+from sclong.cards import BenchmarkCard, ModelCard, load_card, load_cards
+from sclong.io.files import read_json, write_text
+from sclong.io.tables import write_tsv
+from sclong.tasks.run import embed_dataset, make_split, predict, prepare_dataset, read_split, score
+
+HERE = Path(__file__).resolve().parent
+CARDS = HERE.parent / "config"
+ROWS = HERE / "results" / "drug_combination.tsv"
+PAGE = HERE / "results" / "drug_combination.md"
+WORK = Path(tempfile.gettempdir()) / "sclong_drug_combination"
+ORDER = ["floor", "ceiling", "classical", "ablation", "model"]
+KEYS = ["benchmark", "model", "seed", "unit"]
+METRICS = ["auroc", "aupr", "balanced_accuracy", "kappa"]
+NAMES = [
+    "drug_combination_random",
+    "drug_combination",
+    "drug_combination_leave_drug",
+    "drug_combination_leave_tissue",
+    "drug_combination_independent",
+]
+
+
+def commit() -> str:
+    """Return where the tree stands."""
+    done = subprocess.run(["git", "rev-parse", "--short", "HEAD"], cwd=HERE, capture_output=True, text=True)
+    return done.stdout.strip()
+
+
+def prepared(card: BenchmarkCard, mirror: Path) -> tuple[Path, Path]:
+    """Prepare a benchmark's data and split once; return both."""
+    spec = card.alternatives("small")[0]
+    dataset, split = WORK / spec.dataset, WORK / f"{card.name}.tsv"
+    if not dataset.exists():
+        inputs = {role: _in_mirror(mirror, address) for role, address in spec.inputs.items()}
+        WORK.mkdir(parents=True, exist_ok=True)
+        prepare_dataset(card, spec, inputs, dataset)
+    if not split.exists():
+        make_split(card, spec, dataset, split)
+    print(card.name, read_json(dataset / "dataset.json")["facts"], flush=True)
+    return dataset, split
+
+
+def _in_mirror(mirror: Path, address: str | list[str]) -> Path | list[Path]:
+    if isinstance(address, list):
+        return [mirror / a.removeprefix("source:") for a in address]
+    return mirror / address.removeprefix("source:")
+
+
+def chosen_models(card: BenchmarkCard, only: list[str] | None) -> list[ModelCard]:
+    """Return the models asked for; by default those that answer by themselves."""
+    cards = [m for m in load_cards(CARDS / "models", ModelCard).values() if card.needs[0] in m.provides]
+    kept = [m for m in cards if (m.name in only if only else m.features_of is None)]
+    return sorted(kept, key=lambda m: (ORDER.index(m.role), m.name))
+
+
+def run(name: str, mirror: Path, given: argparse.Namespace) -> None:
+    """Run a card's rows, fold by fold, and keep each when it is done; folds that are kept are not run again."""
+    card = load_card(CARDS / "benchmarks" / f"{name}.yaml", BenchmarkCard)
+    spec = card.alternatives("small")[0]
+    dataset, split = prepared(card, mirror)
+    whole = read_split(split)
+    for model in chosen_models(card, given.models):
+        features = given.embeddings / model.features_of / spec.dataset if model.features_of else None
+        if features is not None and model.features_of == "pca" and not features.exists():
+            pca = load_card(CARDS / "models" / "pca.yaml", ModelCard)
+            embed_dataset(pca, dataset, None, features, batch_size=32, device="cpu")
+        used = model.for_preset("small")
+        for seed in range(1 if model.deterministic else given.seeds):
+            for fold in given.folds or whole["fold"].unique():
+                if is_kept(name, model.name, seed, f"fold {fold}"):
+                    continue
+                part = WORK / name / f"fold{fold}.tsv"
+                out = WORK / name / fold / model.name / f"seed{seed}.npz"
+                out.parent.mkdir(parents=True, exist_ok=True)
+                write_tsv(whole[whole["fold"] == fold], part)
+                cpu = time.process_time()
+                predict(card, used, dataset, part, features, seed, out)
+                cpu = time.process_time() - cpu
+                units = out.with_suffix(".tsv")
+                score(card, spec, dataset, part, [out], "", out.with_suffix(".all.tsv"),
+                      protocols={model.name: model.protocol}, units=units)  # fmt: skip
+                found = pd.read_csv(units, sep="\t").assign(role=model.role, cpu_s=cpu, commit=commit())
+                keep(found)
+                auroc = found.loc[found["metric"] == "auroc", "value"].iloc[0]
+                print(f"{name} {model.name} seed {seed} fold {fold}: auroc {auroc:.3f} {cpu:.0f} s", flush=True)
+
+
+def is_kept(benchmark: str, model: str, seed: int, unit: str) -> bool:
+    """Whether the row was run already."""
+    if not ROWS.exists():
+        return False
+    rows = pd.read_csv(ROWS, sep="\t")
+    return bool((rows[KEYS].astype(str) == [benchmark, model, str(seed), unit]).all(axis=1).any())
+
+
+def keep(found: pd.DataFrame) -> None:
+    """Add rows to the kept ones, in place of those of the same benchmark, model, seed and fold."""
+    with (WORK / "rows.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # two runs may end at the same time
+        if ROWS.exists():
+            rows = pd.read_csv(ROWS, sep="\t")
+            same = pd.MultiIndex.from_frame(rows[KEYS]).isin(pd.MultiIndex.from_frame(found[KEYS]))
+            found = pd.concat([rows[~same], found], ignore_index=True)
+        write_tsv(found, ROWS)
+
+
+def table(rows: pd.DataFrame) -> list[str]:
+    """Return one benchmark's table: mean over folds and seeds, and the standard error over folds."""
+    lines = [
+        "| model | role | protocol | seeds | " + " | ".join(METRICS) + " | auroc of each fold | processor s |",
+        "|" + "---|" * (6 + len(METRICS)),
+    ]
+    order = rows.assign(rank=rows["role"].map(ORDER.index)).sort_values(["rank", "model"])
+    for (_, model), found in order.groupby(["rank", "model"], sort=False):
+        folds = found.groupby(["metric", "unit"])["value"].mean().unstack()
+        cells = []
+        for metric in METRICS:
+            values = folds.loc[metric].dropna().to_numpy()
+            error = f" ± {values.std(ddof=1) / np.sqrt(len(values)):.3f}" if len(values) > 1 else ""
+            cells.append(f"{values.mean():.3f}{error}" if len(values) else "n/a")
+        first = found.iloc[0]
+        each = " ".join(f"{v:.3f}" for v in folds.loc["auroc"])
+        seconds = found[found["metric"] == "auroc"].groupby("seed")["cpu_s"].sum().mean()
+        lines.append(
+            f"| {model} | {first['role']} | {first['protocol']} | {found['seed'].nunique()} | "
+            + " | ".join(cells) + f" | {each} | {seconds:.0f} |"
+        )  # fmt: skip
+    return lines
+
+
+def report() -> None:
+    """Write the page of results; what is above the first table is kept by hand in `NOTES`."""
+    rows = pd.read_csv(ROWS, sep="\t")
+    info = Path("/proc/cpuinfo").read_text() if Path("/proc/cpuinfo").exists() else ""
+    cpu = next((x.split(":")[1].strip() for x in info.splitlines() if x.startswith("model name")), platform.processor())
+    lines = [
+        "# Drug combinations: tables on real files",
+        "",
+        f"Machine: {os.cpu_count()} x {cpu}, one thread, shared with other work; Python {platform.python_version()}.",
+        "`SCLONG_MIRROR=FOLDER python benchmarks/drug_combination.py run CARD`, options of preset small; tree after "
+        f"{', '.join(sorted(set(rows['commit'])))}. ±: standard error over folds. Processor seconds: all folds, one seed.",
+        "",
+        "## Ours and the published",
+        "",
+        *comparison(rows),
+        "",
+        *NOTES,
+        "",
+    ]
+    for name in NAMES:
+        found = rows[rows["benchmark"] == name]
+        if found.empty:
+            continue
+        card = load_card(CARDS / "benchmarks" / f"{name}.yaml", BenchmarkCard)
+        published = ", ".join(f"{p.model} {p.value:g}" for p in card.paper)
+        lines += [f"## {name}", "", f"{card.title}. Published (AUROC): {published}.", "", *table(found), ""]
+    write_text(PAGE, "\n".join(lines))
+
+
+# what a published model is compared with here
+OURS = {
+    "DeepDDS_GCN": ["deepdds_gcn", "deepdds_gcn_published"],
+    "DeepDDS_GAT": ["deepdds_gat", "deepdds_gcn"],
+    "DeepDDS": ["deepdds_gcn"],
+    "scLong": ["deepdds_sclong"],
+    "random_forest": ["random_forest"],
+    "GBM": ["gradient_boosting"],
+    "XGBoost": ["gradient_boosting"],
+    "MLP": ["fingerprint_mlp"],
+}
+
+
+def comparison(rows: pd.DataFrame) -> list[str]:
+    """Return a table of published AUROC and ours."""
+    lines = ["| benchmark | published | AUROC | our row | AUROC | folds run |", "|---|---|---|---|---|---|"]
+    scores = rows[rows["metric"] == "auroc"]
+    for name in NAMES:
+        card = load_card(CARDS / "benchmarks" / f"{name}.yaml", BenchmarkCard)
+        for paper, row in [(p, r) for p in card.paper for r in OURS.get(p.model, ["none"])]:
+            found = scores[(scores["benchmark"] == name) & (scores["model"] == row)]
+            values = found.groupby("unit")["value"].mean().to_numpy()
+            error = f" ± {values.std(ddof=1) / np.sqrt(len(values)):.3f}" if len(values) > 1 else ""
+            ours = f"{row} | {values.mean():.3f}{error} | {len(values)}" if len(values) else f"{row} | not run |"
+            sd = f" ± {paper.sd:g}" if paper.sd is not None else ""
+            lines.append(f"| {name} | {paper.model} ({paper.where}) | {paper.value:g}{sd} | {ours} |")
+    return lines
+
+
+NOTES = [
+    "The same are files, labels, published folds and the network. What differs:",
+    "",
+    "- **Selection.** Published numbers are the best epoch on the test part. Strict rows choose on a validation part that is taken out of"
+    " training, so they learn from less and cannot profit from the noise of the test.",
+    "- **Deep rows were not trained out.** `deepdds_gcn` was stopped after ten epochs without a better validation AUROC, at most 100, learning"
+    " rate 0.001; the authors trained 1,000 epochs at 0.0005. It lies below the published network, and below our random forest in every fold"
+    " that both ran: **open** until it has been trained longer. The card of preset small has since got 120 epochs and a patience of 30."
+    " Not run, for lack of time: `deepdds_gcn_published`, `deepdds_gat`, and the rows fed by an embedding.",
+    "- **Folds.** Where `folds run` is below the number of published folds, the mean is over those only; folds differ much. One seed.",
+    "- **Random folds and tissues.** The rate of the drug pair alone, which knows neither structure nor line, reaches the published random"
+    " forest in random folds and more than the published network where tissues are left out: both splits mostly measure which pairs are"
+    " synergistic anywhere. Random folds were drawn anew, repeats kept together.",
+    "- **Classical rows** read fingerprints of both drugs without order and 20 principal components of expression; other inputs and settings"
+    " than the published ones, so they are no reproductions. Our random forest and network on fingerprints are better than the published"
+    " wherever both were run; why the published MLP has 0.65 in random folds is **open**. Boosting is scikit-learn's, not XGBoost.",
+    "- **Independent set.** 622 of 668 triples (46 dropped: no expression of 22RV1 and HCC1806), 941 of 954 genes. All rows that learn lie"
+    " between 0.54 and 0.61. The standard error (Hanley and McNeil) of an AUROC of 0.6 on these triples is 0.024, so the published rows and"
+    " ours can hardly be told apart.",
+    "",
+]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("what", choices=["run", "report"])
+    parser.add_argument("name", nargs="?", help="a benchmark card")
+    parser.add_argument("--models", nargs="*")
+    parser.add_argument("--seeds", type=int, default=1)
+    parser.add_argument("--folds", nargs="*", help="some folds only")
+    parser.add_argument("--embeddings", type=Path, default=WORK / "embeddings")
+    given = parser.parse_args()
+    if given.what == "report":
+        report()
+    else:
+        run(given.name, Path(os.environ["SCLONG_MIRROR"]), given)
+
+
+if __name__ == "__main__":
+    main()
