@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -41,12 +42,92 @@ def read_gdsc(path: Path, line_map: Path) -> anndata.AnnData:
 
     Lines are renamed to DepMap ids by the map; those without one are left out.
     """
+    table = read_gdsc_table(path, line_map)
+    values = table.values.astype(np.float64)
+    return _adata(values - values.min(axis=1, keepdims=True), table.lines, table.features)
+
+
+def read_gdsc_table(path: Path, line_map: Path) -> LineTable:
+    """Read an npz of X (lines x genes), lines and genes; lines get DepMap ids, those without one are left out."""
     with np.load(path, allow_pickle=False) as file:
-        values, lines, genes = file["X"].astype(np.float64), file["lines"].astype(str), file["genes"].astype(str)
+        values, lines, genes = file["X"], file["lines"].astype(str), file["genes"].astype(str)
     names = read_tsv(line_map, ["depmap_id", "deepdr_line"], dtype=str).fillna("")
     found = pd.Index(lines).get_indexer(names["deepdr_line"])
-    values = values[found[found >= 0]]
-    return _adata(values - values.min(axis=1, keepdims=True), names["depmap_id"][found >= 0], genes)
+    kept = values[found[found >= 0]].astype(np.float32)
+    return LineTable(kept, names["depmap_id"][found >= 0].to_numpy(dtype=str), genes)
+
+
+def read_ccle(path: Path) -> anndata.AnnData:
+    """Read an npz of log2(TPM + 1): X (lines x genes), lines (DepMap ids) and genes."""
+    with np.load(path, allow_pickle=False) as file:
+        return _adata(file["X"].astype(np.float64), file["lines"].astype(str), file["genes"].astype(str))
+
+
+def read_line_csv(path: Path) -> anndata.AnnData:
+    """Read a comma-separated table, lines x features, with names in the first row and column (DeepCDR's files).
+
+    Raises
+    ------
+    InputDataError
+        A value that is missing, negative or no number.
+    """
+    table = read_tsv(path, sep=",")
+    table = table.set_index(table.columns[0])
+    values = table.apply(pd.to_numeric, errors="coerce").to_numpy(np.float64)
+    wrong = ~(np.isfinite(values) & (values >= 0))
+    if wrong.any():
+        row, column = np.argwhere(wrong)[0]
+        raise InputDataError(
+            f"{path}: line {str(table.index[row])!r}, {str(table.columns[column])!r}: {table.iat[row, column]}",
+            "a non-negative number for every line and feature", "correct the table, or leave this line out",
+        )  # fmt: skip
+    return _adata(values, table.index.astype(str), table.columns.astype(str))
+
+
+@dataclass(frozen=True)
+class LineTable:
+    """Features of lines other than expression.
+
+    Attributes
+    ----------
+    values : (lines, features) float32
+    lines : (lines,) str
+    features : (features,) str
+    """
+
+    values: np.ndarray
+    lines: np.ndarray
+    features: np.ndarray
+
+    @classmethod
+    def of(cls, adata: anndata.AnnData) -> LineTable:
+        """Take the table of an AnnData."""
+        frame = adata.to_df()
+        return cls(frame.to_numpy(np.float32), frame.index.to_numpy(dtype=str), frame.columns.to_numpy(dtype=str))
+
+    @property
+    def names(self) -> set[str]:
+        """The lines."""
+        return {str(line) for line in self.lines}
+
+    def only(self, lines: set[str]) -> LineTable:
+        """Return the rows of some lines; those that are not here are left out."""
+        kept = np.array([str(line) in lines for line in self.lines], dtype=bool)
+        return LineTable(self.values[kept], self.lines[kept], self.features)
+
+    def frame(self) -> pd.DataFrame:
+        """Return lines x features."""
+        return pd.DataFrame(self.values, index=self.lines, columns=self.features)
+
+    def write(self, path: Path) -> None:
+        """Write to an npz file."""
+        np.savez_compressed(path, values=self.values, lines=self.lines, features=self.features)
+
+    @classmethod
+    def read(cls, path: Path) -> LineTable:
+        """Read what :meth:`write` wrote."""
+        with np.load(path, allow_pickle=False) as file:
+            return cls(file["values"], file["lines"], file["features"])
 
 
 def _adata(values: np.ndarray, lines: object, genes: object) -> anndata.AnnData:
@@ -75,9 +156,10 @@ def write_lines(adata: anndata.AnnData, wanted: set[str], out: Path) -> dict[str
     """
     have = [line for line in adata.obs_names if line in wanted]
     if not have:
+        near = near_names(wanted, adata.obs_names)
         raise InputDataError(
             f"none of the {len(wanted)} cell lines ({listing(sorted(wanted), 3)}) has expression "
-            f"({listing(adata.obs_names, 3)})",
+            f"({listing(adata.obs_names, 3)})" + (f"; alike: {listing(near, 3)}" if near else ""),
             "the same names in both files", "check which name (line name, DepMap id) each file uses",
         )  # fmt: skip
     kept = adata[have].copy()
@@ -85,6 +167,21 @@ def write_lines(adata: anndata.AnnData, wanted: set[str], out: Path) -> dict[str
     kept.uns["value_kind"] = "nonnegative"
     kept.write_h5ad(out / "expression.h5ad")
     return {"lines": len(have), "lines_without_expression": len(wanted) - len(have), "genes": kept.n_vars}
+
+
+def near_names(wanted: Iterable[str], have: Iterable[str]) -> list[str]:
+    """Return "wanted / there" for lines that are missing, where one is there that differs in case or signs only.
+
+    Names are never matched like that: it is said, so that somebody can look (T-T is not TT).
+    """
+    have = set(have)
+    there = {_letters(name): name for name in sorted(have)}
+    missing = sorted(set(wanted) - have)
+    return [f"{name} / {there[_letters(name)]}" for name in missing if _letters(name) in there]
+
+
+def _letters(name: str) -> str:
+    return "".join(c for c in name.casefold() if c.isalnum())
 
 
 def line_rows(cells: np.ndarray, lines: np.ndarray, model: str, vectors: np.ndarray | None) -> np.ndarray:

@@ -16,39 +16,63 @@ from pydantic import Field
 
 from sclong.cards import Strict
 from sclong.data.drugs import canonical_smiles, morgan_fingerprints
-from sclong.data.lines import line_rows, read_gdsc, read_lines_h5ad, write_lines
-from sclong.errors import InputDataError, listing
+from sclong.data.lines import (
+    LineTable,
+    line_rows,
+    near_names,
+    read_ccle,
+    read_gdsc,
+    read_gdsc_table,
+    read_line_csv,
+    read_lines_h5ad,
+    write_lines,
+)
+from sclong.data.response import (
+    NamedGraphs,
+    check_unit,
+    measured,
+    merge_repeats,
+    one_tissue_per_line,
+    read_deepcdr_graphs,
+    read_deepcdr_layout,
+    read_pubchem_smiles,
+    read_published_parts,
+    read_table_layout,
+)
 from sclong.io.tables import read_tsv, write_tsv
 from sclong.metrics.ranking import grouped_pearson
 from sclong.metrics.regression import pearson, spearman
 from sclong.seeding import rng
-from sclong.tasks.base import SPLIT_COLUMNS, Features, Predictions, Problem, Task
+from sclong.tasks.base import SPLIT_COLUMNS, UNIT_COLUMNS, Features, Predictions, Problem, Task
 from sclong.tasks.options import check_policy, parse_options
 from sclong.tasks.predictions import answers_to
+from sclong.tasks.response_splits import POLICIES, SplitOptions, draw_parts, published_parts
 
-POLICIES = ("random_pairs", "leave_drug_out", "leave_cell_out")
 COLUMNS = ("sample", "drug_id", "smiles", "cell_line", "tissue", "ln_ic50")
+OMICS = ("methylation", "mutation")
+"""Tables of lines that a data set may have beside expression."""
+MIN_PER_DRUG = 5
+"""Test pairs that a drug needs for a correlation within it."""
 
 
 class PrepareOptions(Strict):
     """Options of the data."""
 
     layout: Literal["table", "deepcdr"] = Field(default="table", description="one table, or DeepCDR's files")
+    expression_format: Literal["gdsc", "ccle", "csv"] = Field(
+        default="gdsc", description="layout deepcdr: GDSC values standardised within lines (npz, with a map of lines), "
+        "log2(TPM+1) (npz), or lines x genes as published (csv)"
+    )  # fmt: skip
     max_pairs: int | None = Field(default=None, ge=10, description="at most so many pairs, drawn at random")
-
-
-class SplitOptions(Strict):
-    """Options of every split policy."""
-
-    test_fraction: float = Field(default=0.1, gt=0, lt=1)
-    validation_fraction: float = Field(default=0.1, gt=0, lt=1)
+    check_unit: bool = Field(default=True, description="whether values that do not look like ln(uM) are an error")
 
 
 class DrugResponse(Task):
     """Pairs of drug and line; see the module.
 
     ``Problem.samples`` has the columns part, scenario, drug_id, smiles, cell_line, tissue; the target is ln IC50.
-    ``Problem.context``: ``expression``, the lines' expression (data frame, lines x genes).
+    ``Problem.context``: ``expression``, the lines' expression (data frame, lines x genes); where the data set has them
+    ``methylation`` and ``mutation`` (data frames, lines x features) and ``graphs`` (drug graphs by SMILES).
     """
 
     name = "drug_response"
@@ -61,49 +85,65 @@ class DrugResponse(Task):
         "pearson_per_drug": "max",
     }
 
-    def prepare(self, inputs: Mapping[str, Path], options: Mapping[str, Any], out: Path) -> dict[str, Any]:
-        """Read responses, drugs and expression; pairs without structure or expression are left out and counted."""
+    def prepare(self, inputs: Mapping[str, Any], options: Mapping[str, Any], out: Path) -> dict[str, Any]:
+        """Read responses, drugs and lines; pairs without structure, expression or an omics table are counted."""
         chosen = parse_options(PrepareOptions, options, self.name)
-        if chosen.layout == "table":
-            pairs = read_table_layout(inputs["responses"], inputs["drugs"])
-            adata = read_lines_h5ad(inputs["expression"])
-        else:
-            pairs = read_deepcdr_layout(inputs)
-            adata = read_gdsc(inputs["expression"], inputs["lines"])
+        deepcdr = chosen.layout == "deepcdr"
+        pairs = read_deepcdr_layout(inputs) if deepcdr else read_table_layout(inputs["responses"], inputs["drugs"])
+        adata = _expression(inputs, chosen.expression_format if deepcdr else "h5ad")
         pairs = measured(pairs, inputs["responses"])
-        facts: dict[str, Any] = {"pairs_in": len(pairs), "pairs_without_structure": int(pairs["smiles"].isna().sum())}
-        pairs = pairs.dropna(subset=["smiles"])
-        facts |= write_lines(adata, set(pairs["cell_line"]), out)
+        if chosen.check_unit:
+            check_unit(pairs["ln_ic50"].to_numpy(float), inputs["responses"])
+        lost = pairs["smiles"].isna()
+        facts: dict[str, Any] = {"pairs_in": len(pairs), "pairs_without_structure": int(lost.sum()),
+                                 "drugs_without_structure": pairs.loc[lost, "drug_id"].nunique()}  # fmt: skip
+        pairs = pairs[~lost]
+        wanted = set(pairs["cell_line"])
+        for name, table in _omics(inputs, wanted).items():
+            table.write(out / f"{name}.npz")
+            facts |= {f"{name}_features": table.values.shape[1], f"lines_without_{name}": len(wanted - table.names)}
+            adata = adata[[line in table.names or line not in wanted for line in adata.obs_names]]
+        facts |= write_lines(adata, wanted, out)
+        spelled = near_names(wanted, adata.obs_names)
+        facts |= {"lines_perhaps_spelled_differently": spelled} if spelled else {}
         pairs = pairs[pairs["cell_line"].isin(set(adata.obs_names))].reset_index(drop=True)
+        pairs = one_tissue_per_line(pairs, inputs["responses"])
         if chosen.max_pairs is not None and len(pairs) > chosen.max_pairs:
             drawn = rng("drug response pairs").choice(len(pairs), chosen.max_pairs, replace=False)
             pairs = pairs.iloc[np.sort(drawn)].reset_index(drop=True)
         pairs["smiles"] = canonical_smiles(pairs["smiles"])
         pairs["sample"] = pairs["drug_id"] + "|" + pairs["cell_line"]
-        facts["repeated_pairs_averaged"] = int(pairs["sample"].duplicated().sum())
-        pairs["ln_ic50"] = pairs.groupby("sample")["ln_ic50"].transform("mean")
-        pairs = pairs.drop_duplicates("sample")
+        pairs, repeats = merge_repeats(pairs)
         write_tsv(pairs[list(COLUMNS)], out / "pairs.tsv")
-        structures = pairs["smiles"].nunique()
-        return {**facts, "pairs": len(pairs), "drugs": pairs["drug_id"].nunique(), "structures": structures}
+        facts |= repeats | {"pairs": len(pairs), "drugs": pairs["drug_id"].nunique(),
+                            "structures": pairs["smiles"].nunique()}  # fmt: skip
+        if "graphs" in inputs:
+            smiles = read_pubchem_smiles(inputs["drugs"])
+            graphs = read_deepcdr_graphs(inputs["graphs"], smiles[smiles.index.isin(pairs["pubchem"])].to_dict())
+            graphs.write(out / "graphs.npz")
+            facts["graphs_read"] = len(graphs.smiles)
+        parts = []
+        for policy in (p for p in POLICIES if p in inputs):
+            parts.append(read_published_parts(inputs[policy], pairs).assign(policy=policy))
+            facts[f"published_{policy}"] = parts[-1]["part"].value_counts().to_dict()
+        if parts:
+            write_tsv(pd.concat(parts), out / "published_parts.tsv")
+        return facts
 
     def split(self, dataset: Path, policy: str, options: Mapping[str, Any], seed: int) -> pd.DataFrame:
-        """Cut pairs at random within each tissue, or by drug, or by line.
+        """Cut pairs at random within each tissue, by drug, by line or by tissue; as published where files say how.
 
         What one structure did to one line stays together, also when it was measured under two drug ids.
         """
         check_policy(policy, POLICIES, self.name)
         chosen = parse_options(SplitOptions, options, f"{self.name}, split {policy}")
         pairs = read_pairs(dataset)
-        units = {
-            "random_pairs": pairs["smiles"] + "|" + pairs["cell_line"],
-            "leave_drug_out": pairs["smiles"],
-            "leave_cell_out": pairs["cell_line"],
-        }[policy]
-        strata = pairs["tissue"] if policy == "random_pairs" else pd.Series("", index=pairs.index)
-        part = np.empty(len(pairs), dtype=object)
-        for stratum, rows in pairs.groupby(strata):
-            part[rows.index] = _draw(units[rows.index], chosen, seed, str(stratum))
+        published = _published(dataset, policy)
+        if published is None:
+            part = draw_parts(pairs, policy, chosen, seed)
+        else:
+            part = published_parts(pairs, published, policy, chosen, seed)
+        pairs, part = pairs[part.notna()], part.dropna()
         scenario = np.where(part == "test", policy, "")
         return pd.DataFrame(
             {"fold": "0", "sample": pairs["sample"], "part": part, "scenario": scenario}, columns=list(SPLIT_COLUMNS)
@@ -112,13 +152,18 @@ class DrugResponse(Task):
     def problems(self, dataset: Path, split: pd.DataFrame, *, sees_truth: bool = False) -> Iterator[Problem]:
         """Yield one problem per fold; samples in the order of the split."""
         pairs = read_pairs(dataset).set_index("sample")
-        adata = anndata.read_h5ad(dataset / "expression.h5ad")
+        context: dict[str, Any] = {"expression": anndata.read_h5ad(dataset / "expression.h5ad").to_df()}
+        for name in OMICS:
+            if (dataset / f"{name}.npz").exists():
+                context[name] = LineTable.read(dataset / f"{name}.npz").frame()
+        if (dataset / "graphs.npz").exists():
+            context["graphs"] = NamedGraphs.read(dataset / "graphs.npz")
         for fold, rows in split.groupby("fold", sort=False):
             samples = rows.set_index("sample")[["part", "scenario"]].join(pairs)
             targets = samples.pop("ln_ic50").to_numpy(np.float32)[:, None].copy()
             if not sees_truth:
                 targets[(samples["part"] == "test").to_numpy()] = np.nan
-            yield Problem(self.name, str(fold), samples, targets, ["ln_ic50"], {"expression": adata.to_df()})
+            yield Problem(self.name, str(fold), samples, targets, ["ln_ic50"], context)
 
     def solve(self, problem: Problem, features: Features, seed: int) -> np.ndarray:
         """Predict with a small network from the drug's fingerprint and the line's embedding."""
@@ -135,55 +180,67 @@ class DrugResponse(Task):
         )
 
     def score(self, dataset: Path, split: pd.DataFrame, predictions: Predictions) -> pd.DataFrame:
-        """Score all test pairs together, and within drugs."""
-        pairs = read_pairs(dataset).set_index("sample")
+        """Score all test pairs together, and within drugs (mean over drugs with at least five test pairs)."""
         out = []
-        for fold in split["fold"].unique():
-            rows, values = answers_to(split, predictions, fold)
-            truth = pairs.loc[rows["sample"], "ln_ic50"].to_numpy(float)
-            drugs = pairs.loc[rows["sample"], "drug_id"].to_numpy(dtype=str)
-            answer = values[:, 0].astype(float)
+        for scenario, table in self._answered(dataset, split, predictions):
+            truth, answer = table["truth"].to_numpy(), table["answer"].to_numpy()
             scores = {
                 "pearson": float(pearson(truth[None], answer[None])[0]),
                 "spearman": float(spearman(truth[None], answer[None])[0]),
                 "rmse": float(np.sqrt(np.mean((truth - answer) ** 2))),
-                "pearson_per_drug": grouped_pearson(truth, answer, drugs),
+                "pearson_per_drug": grouped_pearson(truth, answer, table["drug_id"].to_numpy(dtype=str), MIN_PER_DRUG),
             }
-            out += [(rows["scenario"].iloc[0], m, v, len(rows), "pairs") for m, v in scores.items()]
+            out += [(scenario, m, v, len(table), "pairs") for m, v in scores.items()]
         return pd.DataFrame(out, columns=["scenario", "metric", "value", "n", "unit"])
 
+    def unit_scores(self, dataset: Path, split: pd.DataFrame, predictions: Predictions) -> pd.DataFrame:
+        """Score by fold, and the correlation within drugs by drug."""
+        folds = super().unit_scores(dataset, split, predictions)
+        rows = [
+            (scenario, f"drug {drug}", "pearson_per_drug", float(value))
+            for scenario, table in self._answered(dataset, split, predictions)
+            for drug, pairs in table.groupby("drug_id")
+            if len(pairs) >= MIN_PER_DRUG
+            for value in pearson(pairs["truth"].to_numpy()[None], pairs["answer"].to_numpy()[None])
+        ]
+        drugs = pd.DataFrame(rows, columns=list(UNIT_COLUMNS))
+        return pd.concat([folds[folds["metric"] != "pearson_per_drug"], drugs], ignore_index=True)
 
-def measured(pairs: pd.DataFrame, path: Path) -> pd.DataFrame:
-    """Return the pairs that have a response.
-
-    Raises
-    ------
-    InputDataError
-        When a response is not a finite number.
-    """
-    pairs = pairs.dropna(subset=["ln_ic50"])
-    values = pd.to_numeric(pairs["ln_ic50"], errors="coerce")
-    wrong = ~np.isfinite(values.to_numpy(float))
-    if wrong.any():
-        raise InputDataError(
-            f"{path}: ln_ic50 {listing(pairs.loc[wrong, 'ln_ic50'].unique())}",
-            "a finite number, or an empty cell where nothing was measured", "correct the table of responses",
-        )  # fmt: skip
-    return pairs.assign(ln_ic50=values)
+    def _answered(
+        self, dataset: Path, split: pd.DataFrame, predictions: Predictions
+    ) -> Iterator[tuple[str, pd.DataFrame]]:
+        """Yield scenario and test pairs (drug_id, truth, answer) of each fold."""
+        pairs = read_pairs(dataset).set_index("sample")
+        for fold in split["fold"].unique():
+            rows, values = answers_to(split, predictions, fold)
+            found = pairs.loc[rows["sample"], ["drug_id", "ln_ic50"]].rename(columns={"ln_ic50": "truth"})
+            yield rows["scenario"].iloc[0], found.assign(answer=values[:, 0].astype(float))
 
 
-def _draw(units: pd.Series, chosen: SplitOptions, seed: int, stratum: str) -> np.ndarray:
-    """Return the part of each sample: samples of a unit go together, and no part is empty if there are three units."""
-    names = np.unique(units.to_numpy(dtype=str))
-    drawn = rng("drug response split", seed, stratum).permutation(names)
-    if len(names) < 3:
-        return np.full(len(units), "train", dtype=object)
-    n_test = max(1, round(chosen.test_fraction * len(names)))
-    n_validation = max(1, round(chosen.validation_fraction * len(names)))
-    test, validation = set(drawn[:n_test]), set(drawn[n_test : n_test + n_validation])
-    return np.array(
-        ["test" if u in test else "validation" if u in validation else "train" for u in units], dtype=object
-    )
+def _expression(inputs: Mapping[str, Any], kind: str) -> anndata.AnnData:
+    if kind == "gdsc":
+        return read_gdsc(inputs["expression"], inputs["lines"])
+    return {"h5ad": read_lines_h5ad, "ccle": read_ccle, "csv": read_line_csv}[kind](inputs["expression"])
+
+
+def _omics(inputs: Mapping[str, Any], lines: set[str]) -> dict[str, LineTable]:
+    """Return the tables of lines, of `lines` only, that the card names."""
+    tables = {}
+    if "methylation" in inputs:
+        tables["methylation"] = LineTable.of(read_line_csv(inputs["methylation"]))
+    if "mutation" in inputs:
+        tables["mutation"] = read_gdsc_table(inputs["mutation"], inputs["lines"])
+    return {name: table.only(lines) for name, table in tables.items()}
+
+
+def _published(dataset: Path, policy: str) -> pd.DataFrame | None:
+    """Return the published parts of a policy; None where the data set has none."""
+    path = dataset / "published_parts.tsv"
+    if not path.exists():
+        return None
+    table = read_tsv(path, ["policy", "sample", "part"], dtype=str)
+    table = table[table["policy"] == policy]
+    return table if len(table) else None
 
 
 def fingerprints(problem: Problem) -> np.ndarray:
@@ -196,39 +253,6 @@ def read_pairs(dataset: Path) -> pd.DataFrame:
     """Read the pairs of a prepared data set; ids stay strings."""
     text = {c: str for c in COLUMNS if c != "ln_ic50"}
     return read_tsv(dataset / "pairs.tsv", COLUMNS, dtype=text).fillna({"tissue": ""})
-
-
-def read_table_layout(responses: Path, drugs: Path) -> pd.DataFrame:
-    """Read a table of pairs (drug_id, cell_line, tissue, ln_ic50) and one of drugs (drug_id, smiles)."""
-    text = {"drug_id": str, "cell_line": str, "tissue": str}
-    pairs = read_tsv(responses, [*text, "ln_ic50"], dtype=text)
-    smiles = read_tsv(drugs, ["drug_id", "smiles"], dtype=str).drop_duplicates("drug_id").set_index("drug_id")["smiles"]
-    lost = sorted(set(pairs["drug_id"]) - set(smiles.index))
-    if lost:
-        raise InputDataError(
-            f"{responses}: drugs {listing(lost)} are not in {drugs}", "a structure for every drug", "add their SMILES"
-        )
-    return pairs.assign(smiles=pairs["drug_id"].map(smiles))
-
-
-def read_deepcdr_layout(inputs: Mapping[str, Path]) -> pd.DataFrame:
-    """Read DeepCDR's files: ln IC50 (drugs x lines), PubChem ids and SMILES of drugs, cancer type of lines.
-
-    Drugs without a PubChem id or a structure have an empty ``smiles``, lines without a cancer type an empty ``tissue``:
-    as published, the latter stay (with the 561 lines of the published set: 107,446 pairs of 238 drug ids).
-    """
-    table = pd.read_csv(inputs["responses"], index_col=0)
-    drugs = pd.read_csv(inputs["drug_list"], dtype=str)
-    pubchem = drugs.set_index("drug_id")["PubCHEM"]
-    smiles = pd.read_csv(inputs["drugs"], sep="\t", header=None, names=["pubchem", "smiles"], dtype=str)
-    smiles = smiles.drop_duplicates("pubchem").set_index("pubchem")["smiles"]
-    lines = pd.read_csv(inputs["annotation"], sep="\t", dtype=str)
-    tissue = lines.drop_duplicates("depMapID").set_index("depMapID")["tcga_code"]
-    pairs = table.rename_axis("drug_id").reset_index().melt("drug_id", var_name="cell_line", value_name="ln_ic50")
-    pairs["drug_id"] = pairs["drug_id"].str.removeprefix("GDSC:")
-    pairs["smiles"] = pairs["drug_id"].map(pubchem).map(smiles)
-    pairs["tissue"] = pairs["cell_line"].map(tissue)
-    return pairs
 
 
 TASK = DrugResponse()

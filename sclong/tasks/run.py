@@ -82,7 +82,7 @@ def prepare_dataset(card: BenchmarkCard, spec: DataSpec, inputs: Mapping[str, An
                 "task": card.task,
                 "facts": facts,
                 "options": spec.options,
-                "inputs": {Path(p).name: sha256_tree(p) for p in files},
+                "inputs": {"/".join(Path(p).parts[-2:]): sha256_tree(p) for p in files},
             },
         )
         LOGGER.info("%s: %s", spec.dataset, facts)
