@@ -1,11 +1,14 @@
 """Gene regulatory networks: scale at 17,735 genes, and tables on real files.
 
     python benchmarks/grn.py scale                            # time and memory of measures and rows; simulated numbers
-    SCLONG_MIRROR=FOLDER python benchmarks/grn.py tables CARD [--models M ...] [--published] [--seeds N]
+    SCLONG_MIRROR=FOLDER python benchmarks/grn.py tables CARD ... [--models M ...] [--checkpoints FOLDER] [--from MODEL]
+                                                                   [--cells N] [--seeds N]
     python benchmarks/grn.py report                           # benchmarks/results/grn.md from what was run
 
-`tables` runs a benchmark card of preset small on the files of a mirror (laid out as <id>/<file>), with every model that
-answers by itself, five seeds each, one thread. `--published` trains DeepSEM as published instead (preset paper).
+`tables` runs benchmark cards of preset small on the files of a mirror (laid out as <id>/<file>), with every model that
+answers by itself, five seeds each, one thread. With `--checkpoints`, a folder of checkpoints by name (sclong,
+sclong_random; results/checkpoints of a run), embedding models and rows that start from an embedding run too; `--from`
+gives rows that start from scLong the embedding of another model, sclong_random for example; `--cells` embeds fewer cells.
 Rows are kept in benchmarks/results/grn.tsv; running a row again replaces it.
 """
 
@@ -24,20 +27,23 @@ from pathlib import Path
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
+import anndata
 import numpy as np
 import pandas as pd
 
-from sclong.cards import BenchmarkCard, ModelCard, load_card, load_cards
-from sclong.io.files import write_text
+from sclong.cards import BenchmarkCard, ModelCard, load_card, load_cards, meets
+from sclong.io.files import read_json, sha256_file, write_text
 from sclong.metrics import grn
 from sclong.metrics.statistics import mean_interval
-from sclong.tasks.base import Predictions
-from sclong.tasks.run import load_adapter, load_task
+from sclong.models.features import read_features
+from sclong.tasks.base import Features, Predictions
+from sclong.tasks.run import embed_dataset, load_adapter, load_task
 
 HERE = Path(__file__).resolve().parent
 CARDS = HERE.parent / "config"
 ROWS = HERE / "results" / "grn.tsv"
 SCALE = HERE / "results" / "grn_scale.json"
+NOTES = HERE / "results" / "grn_notes.md"  # what the tables say, by hand
 ORDER = ["floor", "ceiling", "classical", "ablation", "model"]
 GENES, REGULATORS, CELLS, EDGES = 17_735, 1_563, 758, 200_000
 
@@ -59,11 +65,32 @@ def machine() -> str:
     return f"{os.cpu_count()} x {name}, one thread; Python {platform.python_version()}, numpy {np.__version__}"
 
 
-def own_models(card: BenchmarkCard) -> dict[str, ModelCard]:
-    """Return the models that answer a benchmark without an embedding, in the order of a report."""
+def models_of(card: BenchmarkCard, checkpoints: Path | None) -> dict[str, ModelCard]:
+    """Return the models of a benchmark in the order of a report; without checkpoints those that need no embedding."""
     cards = load_cards(CARDS / "models", ModelCard).values()
-    chosen = [m for m in cards if card.needs[0] in m.provides and m.features_of is None]
+    chosen = [m for m in cards if meets(card, m) and (checkpoints or not (m.features_of or m.checkpoint))]
     return {m.name: m for m in sorted(chosen, key=lambda m: (ORDER.index(m.role), m.name))}
+
+
+def embedded(name: str, folder: Path, checkpoints: Path | None, cells: int | None) -> tuple[Features, dict]:
+    """Return the embedding of a data set, or of its first cells, by a model, and its facts; made once per checkpoint."""
+    card = load_card(CARDS / "models" / f"{name}.yaml", ModelCard)
+    checkpoint, key = None, "no_checkpoint"
+    if card.checkpoint is not None:
+        assert checkpoints is not None
+        checkpoint = (checkpoints / card.checkpoint).resolve()
+        weights = checkpoint / "model.safetensors"
+        key = sha256_file(weights)[:16] if weights.exists() else checkpoint.name
+    out = folder / "features" / f"{name}_{key}_{cells or 'all'}"
+    if not out.exists():
+        shown = folder if cells is None else folder / f"first_{cells}"
+        if not (shown / "expression.h5ad").exists():
+            shown.mkdir()
+            anndata.read_h5ad(folder / "expression.h5ad")[:cells].copy().write_h5ad(shown / "expression.h5ad")
+        embed_dataset(card, shown, checkpoint, out, batch_size=8, device="cpu")
+    features = read_features(out)
+    weights = read_json(out / "metadata.json")["facts"].get("checkpoint", "")
+    return features, {"source": name, "checkpoint": weights, "embedded_cells": len(features.cells)}
 
 
 def prepared(card: BenchmarkCard, mirror: Path) -> tuple[Path, dict]:
@@ -83,43 +110,57 @@ def _in_mirror(mirror: Path, address: str) -> Path:
     return path if path.exists() else path.with_name(path.name + ".gz")
 
 
-def tables(name: str, mirror: Path, only: list[str] | None, published: bool, n_seeds: int) -> None:
+def tables(name: str, mirror: Path, given: argparse.Namespace) -> None:
     """Run a card's rows and keep them."""
     card = load_card(CARDS / "benchmarks" / f"{name}.yaml", BenchmarkCard)
     task = load_task(card.task)
     folder, facts = prepared(card, mirror)
     print(name, {k: facts[k] for k in ("cells", "genes_judged", "regulators", "edges", "candidate_pairs")}, flush=True)
     split = task.split(folder, "none", {}, 1)
-    for model in own_models(card).values():
-        if only and model.name not in only:
+    for model in models_of(card, given.checkpoints).values():
+        if given.models and model.name not in given.models:
             continue
-        used = model.for_preset("paper" if published else "small")
+        used, how = model.for_preset("small"), meets(card, model)
+        source = model.features_of if how == "native" else model.name
+        if source == "sclong" and given.start:
+            source = given.start
+        features, facts_of_it = None, {"source": "", "checkpoint": "", "embedded_cells": 0}
+        if model.features_of or how == "embedding":
+            assert source is not None
+            features, facts_of_it = embedded(source, folder, given.checkpoints, given.cells)
         (problem,) = task.problems(folder, split, sees_truth=model.sees_truth)
         found, spent = [], []
-        for seed in range(1 if model.deterministic else n_seeds):
+        for seed in range(1 if model.deterministic or how == "embedding" else given.seeds):
             begun = time.process_time()
-            answer = np.asarray(load_adapter(used).predict(problem, seed), dtype=np.float32)
+            if features is None:
+                answer = load_adapter(used).predict(problem, seed)
+            elif how == "embedding":
+                answer = task.solve(problem, features, seed)
+            else:
+                answer = load_adapter(used).predict_from(problem, features, seed)
             spent.append(time.process_time() - begun)
-            ids = np.array(problem.test_samples)
-            predictions = Predictions(np.array(["0"] * len(ids)), ids, answer, np.array(problem.outputs))
+            answer = np.asarray(answer, dtype=np.float32)
+            ids, genes = np.array(problem.test_samples), np.array(problem.outputs)
+            names = genes if answer.shape[1] == len(genes) else np.arange(answer.shape[1]).astype(str)
+            predictions = Predictions(np.array(["0"] * len(ids)), ids, answer, names)
             found.append(task.score(folder, split, predictions).set_index("metric")["value"])
-        label = model.name + ("_published" if published else "")
+        other = how == "native" and source != model.features_of
+        label = f"{model.name}, from {source}" if other else model.name
         row = {
             "card": name,
             "model": label,
-            "role": model.role,
+            "role": "ablation" if other else model.role,
+            "protocol": model.protocol,
             "seeds": len(found),
             "cpu_s": round(float(np.mean(spent)), 1),
         }
         for metric in task.metrics:
             mean, _, low, high = mean_interval(np.array([f[metric] for f in found]))
             row |= {metric: mean, f"{metric}_low": low, f"{metric}_high": high}
-        row |= {k: facts[k] for k in ("cells", "genes_judged", "regulators", "edges", "positive_rate")} | {
-            "commit": commit()
-        }
-        keep(row)
+        row |= {k: facts[k] for k in ("cells", "genes_judged", "regulators", "edges", "positive_rate")}
+        keep(row | {"commit": commit(), **facts_of_it})
         print(
-            f"{label:28s} aupr_ratio {row['aupr_ratio']:.3f} epr {row['epr']:.3f} p {row['p_value']:.3f} {row['cpu_s']} s",
+            f"{label:36s} aupr_ratio {row['aupr_ratio']:.3f} epr {row['epr']:.3f} p {row['p_value']:.3f} {row['cpu_s']} s",
             flush=True,
         )
 
@@ -129,6 +170,7 @@ def keep(row: dict) -> None:
     rows = pd.read_csv(ROWS, sep="\t") if ROWS.exists() else pd.DataFrame(columns=list(row))
     rows = rows[~((rows["card"] == row["card"]) & (rows["model"] == row["model"]))]
     out = pd.concat([rows, pd.DataFrame([row])], ignore_index=True) if len(rows) else pd.DataFrame([row])
+    out["protocol"] = out["protocol"].fillna("strict")
     out.to_csv(ROWS, sep="\t", index=False, float_format="%.6g")
 
 
@@ -224,11 +266,21 @@ def report() -> None:
             lines.append(f"| {name} | {s['pairs']:,} | {cpu} | {s['peak_gb']:.1f} GB |")
         lines.append("")
     rows = pd.read_csv(ROWS, sep="\t")
+    rows["shown"] = rows["model"] + np.where(rows["protocol"] == "paper", " (paper's protocol)", "")
     lines += [
         "## Real files",
         "",
-        "`SCLONG_MIRROR=FOLDER python benchmarks/grn.py tables CARD`. Options of preset small; `_published`: DeepSEM as published"
-        " (preset paper). ±: half the 95 % interval over the seeds. p: against 199 networks whose genes exchanged names. Rows that need an embedding are not here: they need a checkpoint.",
+        "`SCLONG_MIRROR=FOLDER python benchmarks/grn.py tables CARD ... --checkpoints FOLDER`. Options of preset small. ±: half the 95 %"
+        " interval over the seeds. p: against 199 networks whose genes exchanged names; 0.005 is the least."
+        f"{checkpoint_note(rows)}",
+        "",
+        *(NOTES.read_text(encoding="utf-8").splitlines() if NOTES.exists() else []),
+        "",
+        "### aupr_ratio at a glance",
+        "",
+        "Bold: p of 0.05 or less (mean over seeds). Empty: not run.",
+        "",
+        *glance(rows),
         "",
     ]
     for name, table in rows.groupby("card", sort=False):
@@ -242,33 +294,59 @@ def report() -> None:
             "| model | role | seeds | aupr_ratio | epr | auroc | aupr_ratio_published | aupr_ratio_beeline | epr_beeline | p | processor s |",
             "|---|---|---|---|---|---|---|---|---|---|---|",
         ]
-        for _, r in table.sort_values(
-            ["role", "model"], key=lambda c: c.map(ORDER.index) if c.name == "role" else c
-        ).iterrows():
+        for _, r in in_order(table).iterrows():
             lines.append(
-                f"| {r['model']} | {r['role']} | {int(r['seeds'])} | {interval(r, 'aupr_ratio')} | {interval(r, 'epr')} | {interval(r, 'auroc')} | "
+                f"| {r['shown']} | {r['role']} | {int(r['seeds'])} | {interval(r, 'aupr_ratio')} | {interval(r, 'epr')} | {interval(r, 'auroc')} | "
                 f"{r['aupr_ratio_published']:.3f} | {r['aupr_ratio_beeline']:.3f} | {r['epr_beeline']:.3f} | {r['p_value']:.3f} | {r['cpu_s']} |"
             )
         lines.append("")
     write_text(HERE / "results" / "grn.md", "\n".join(lines))
 
 
+def in_order(table: pd.DataFrame) -> pd.DataFrame:
+    """Return rows in the order of a report."""
+    return table.sort_values(["role", "model"], key=lambda c: c.map(ORDER.index) if c.name == "role" else c)
+
+
+def checkpoint_note(rows: pd.DataFrame) -> str:
+    """Say which checkpoints were embedded with."""
+    used = rows.dropna(subset=["checkpoint"]).drop_duplicates(["source", "checkpoint"]).sort_values("source")
+    return "".join(f" Weights of {r.source}: `{r.checkpoint}`." for r in used.itertuples() if r.source)
+
+
+def glance(rows: pd.DataFrame) -> list[str]:
+    """Return the aupr_ratio of every model on every card as a Markdown table."""
+    cards = list(dict.fromkeys(rows["card"]))
+    lines = ["| model | " + " | ".join(c.removeprefix("grn_") for c in cards) + " |", "|---|" + "---|" * len(cards)]
+    for model in dict.fromkeys(in_order(rows)["shown"]):
+        cells = []
+        for card in cards:
+            found = rows[(rows["card"] == card) & (rows["shown"] == model)]
+            mark = "**" if len(found) and found["p_value"].iloc[0] <= 0.05 else ""
+            cells.append(f"{mark}{found['aupr_ratio'].iloc[0]:.2f}{mark}" if len(found) else "")
+        lines.append(f"| {model} | " + " | ".join(cells) + " |")
+    return lines
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("what", choices=["scale", "tables", "report", "step"])
-    parser.add_argument("name", nargs="?", help="a benchmark card, or a step")
+    parser.add_argument("names", nargs="*", help="benchmark cards, or a step")
     parser.add_argument("--models", nargs="*")
-    parser.add_argument("--published", action="store_true")
+    parser.add_argument("--checkpoints", type=Path)
+    parser.add_argument("--from", dest="start")
+    parser.add_argument("--cells", type=int, help="embed so many of the cells that the card shows to embedding models")
     parser.add_argument("--seeds", type=int, default=5)
     given = parser.parse_args()
     if given.what == "step":
-        print(json.dumps(step(given.name)))
+        print(json.dumps(step(given.names[0])))
     elif given.what == "scale":
         scale()
     elif given.what == "report":
         report()
     else:
-        tables(given.name, Path(os.environ["SCLONG_MIRROR"]), given.models, given.published, given.seeds)
+        for name in given.names:
+            tables(name, Path(os.environ["SCLONG_MIRROR"]), given)
 
 
 if __name__ == "__main__":

@@ -40,6 +40,7 @@ LEAST_SHARE = 0.05
 FOREIGN_SHARE = 0.01
 HIGHEST_POSITION = 70_000  # no matrix has more genes, and an Entrez list of any length has numbers above it
 AMBIGUOUS = -2
+SUMMED = ("counts", "cp10k")  # kinds of values whose duplicates add up
 
 
 @dataclass(frozen=True)
@@ -239,9 +240,9 @@ def harmonize(
 ) -> sparse.csr_matrix:
     """Move columns to their place in the vocabulary; missing genes are 0.
 
-    Values of several columns of one gene are combined: counts are summed; log1p_cp10k values are log(1 + x), so that
-    x is summed and logged again, as if the counts had been summed before; other non-negative values, of whatever scale,
-    are averaged.
+    Values of several columns of one gene are combined: counts and cp10k values, which are proportional to counts, are
+    summed; log1p_cp10k values are log(1 + x), so that x is summed and logged again, as if the counts had been summed
+    before; other non-negative values, of whatever scale, are averaged.
 
     Parameters
     ----------
@@ -251,7 +252,7 @@ def harmonize(
     n_genes
         Size of the vocabulary.
     value_kind
-        "counts", "log1p_cp10k" or "nonnegative".
+        "counts", "cp10k", "log1p_cp10k", or another, as "nonnegative".
 
     Returns
     -------
@@ -267,7 +268,7 @@ def harmonize(
         return data @ sparse.csr_matrix((weights[which], (columns[which], places[which])), shape=shape)
 
     one = np.ones(len(columns), dtype=np.float32)
-    if value_kind == "counts" or (times == 1).all():
+    if value_kind in SUMMED or (times == 1).all():
         out = moved(times > 0, values, one)
     elif value_kind == "log1p_cp10k":
         summed = moved(times > 1, values.astype(np.float64).expm1(), one).log1p()

@@ -8,13 +8,16 @@ is then constant in the published loss is left out too.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal, get_args
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
+from sclong.errors import CardError
 from sclong.seeding import derive_seed
 
+Inverse = Literal["exact", "cholesky"]
 VARIANCE_FLOOR = 1e-8
 NET_EPOCHS, CYCLE = 1, 3  # of each three epochs the first trains the autoencoder, the other two the network
 
@@ -35,6 +38,11 @@ class DeepSemOptions:
         Of RMSprop, for the autoencoder and for the network.
     alpha, beta
         Weights of the mean absolute entry of the network and of the divergence.
+    kept_epochs
+        Epochs, counted from 0, after which the network is kept; none: the last.
+    inverse
+        "exact": the linear system of the decoder is solved. "cholesky": what scLong's authors ran instead, the inverse
+        of the product of M's lower triangle with its transpose, which is the inverse of another matrix.
     """
 
     hidden: int = 128
@@ -44,6 +52,21 @@ class DeepSemOptions:
     adjacency_rate: float = 2e-5
     alpha: float = 0.1
     beta: float = 0.01
+    kept_epochs: tuple[int, ...] = ()
+    inverse: Inverse = "exact"
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "kept_epochs", tuple(self.kept_epochs) or (self.epochs - 1,))
+        if not set(self.kept_epochs) <= set(range(self.epochs)):
+            raise CardError(
+                f"kept_epochs {list(self.kept_epochs)} of a training of {self.epochs} epochs, counted from 0",
+                f"epochs from 0 to {self.epochs - 1}",
+                "correct the options of the model's card",
+            )
+        if self.inverse not in get_args(Inverse):
+            raise CardError(
+                f"inverse {self.inverse!r}", f"one of {', '.join(get_args(Inverse))}", "correct the model's card"
+            )
 
 
 def standardise(values: np.ndarray) -> np.ndarray:
@@ -104,7 +127,7 @@ class DeepSem(nn.Module):
 
     With ``M = I - (A without its diagonal)^T``, every gene's value goes through one MLP shared by all genes to a mean
     and a log variance; both are multiplied by M; a sample of that normal distribution is multiplied by the inverse of M
-    (by solving for it, never by inverting) and goes through a second shared MLP.
+    (:func:`unmix`) and goes through a second shared MLP.
 
     Parameters
     ----------
@@ -112,14 +135,19 @@ class DeepSem(nn.Module):
         Network to start from; its diagonal counts for nothing.
     hidden
         Width.
+    inverse
+        See :class:`DeepSemOptions`.
 
     References
     ----------
     Shu et al. 2021, Nature Computational Science 1:491.
     """
 
-    def __init__(self, start_GG: np.ndarray, hidden: int) -> None:
+    off_GG: Tensor
+
+    def __init__(self, start_GG: np.ndarray, hidden: int, inverse: Inverse = "exact") -> None:
         super().__init__()
+        self.inverse = inverse
         n_genes = len(start_GG)
         self.adjacency_GG = nn.Parameter(torch.tensor(start_GG, dtype=torch.float32))
         self.register_buffer("off_GG", 1.0 - torch.eye(n_genes))
@@ -136,7 +164,7 @@ class DeepSem(nn.Module):
         m_GG = self.operator()
         mean_BG, log_variance_BG = (part @ m_GG for part in self.encoder(x_BG[..., None]).unbind(-1))
         z_BG = mean_BG + noise_BG * torch.exp(0.5 * log_variance_BG)
-        y_BG = self.decoder(unmix(z_BG, m_GG)[..., None])[..., 0]
+        y_BG = self.decoder(unmix(z_BG, m_GG, self.inverse)[..., None])[..., 0]
         prior_2G = self.prior(x_BG.new_ones(1, 1)).reshape(2, -1) @ m_GG
         posterior_BG = _log_normal(z_BG, mean_BG, log_variance_BG)
         return y_BG, (posterior_BG - _log_normal(z_BG, prior_2G[0], prior_2G[1])).mean(0)
@@ -148,8 +176,10 @@ class DeepSem(nn.Module):
         return error + beta * divergence_G.mean() + alpha * (self.adjacency_GG * self.off_GG).abs().mean()
 
 
-def unmix(z_BG: Tensor, m_GG: Tensor) -> Tensor:
-    """Return ``z @ inverse(M)`` by solving ``x @ M = z``."""
+def unmix(z_BG: Tensor, m_GG: Tensor, inverse: Inverse = "exact") -> Tensor:
+    """Return ``z @ inverse(M)`` by solving ``x @ M = z``, or what the authors took for it (see DeepSemOptions)."""
+    if inverse == "cholesky":
+        return z_BG @ torch.cholesky_inverse(m_GG)
     return torch.linalg.solve(m_GG, z_BG, left=False)
 
 
@@ -164,10 +194,10 @@ def _log_normal(x: Tensor, mean: Tensor, log_variance: Tensor) -> Tensor:
     return -0.5 * (torch.log(variance) + (x - mean) ** 2 / variance)
 
 
-def fit_network(
+def fit_networks(
     values: np.ndarray, seed: int, options: DeepSemOptions | None = None, start: np.ndarray | None = None
 ) -> np.ndarray:
-    """Train DeepSEM and return its network after the last epoch.
+    """Train DeepSEM once and return its network after the epochs that are to be kept.
 
     Parameters
     ----------
@@ -182,22 +212,23 @@ def fit_network(
 
     Returns
     -------
-    (G, G) float32
+    (kept epochs, G, G) float32
         Row: target, column: regulator; signed; zero on the diagonal.
     """
     options = options or DeepSemOptions()
     seen_CG = torch.from_numpy((values != 0).astype(np.float32))
     x_CG = torch.from_numpy(standardise(values))
     n_genes = x_CG.shape[1]
+    kept: dict[int, np.ndarray] = {}
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(derive_seed("deepsem", seed))
         if start is None:
             start = (1.0 / max(n_genes - 1, 1) + 2e-4 * torch.rand(n_genes, n_genes)).numpy()
-        model = DeepSem(start, options.hidden)
+        model = DeepSem(start, options.hidden, options.inverse)
         rest = [p for name, p in model.named_parameters() if name != "adjacency_GG"]
         of_rest = torch.optim.RMSprop(rest, lr=options.learning_rate)
         of_network = torch.optim.RMSprop([model.adjacency_GG], lr=options.adjacency_rate)
-        for epoch in range(options.epochs):
+        for epoch in range(max(options.kept_epochs) + 1):
             trains_network = epoch % CYCLE >= NET_EPOCHS
             model.adjacency_GG.requires_grad_(trains_network)
             for parameter in rest:
@@ -208,4 +239,6 @@ def fit_network(
                 model.zero_grad(set_to_none=True)
                 loss.backward()
                 (of_network if trains_network else of_rest).step()
-        return (model.adjacency_GG * model.off_GG).detach().numpy()
+            if epoch in options.kept_epochs:
+                kept[epoch] = (model.adjacency_GG * model.off_GG).detach().numpy().copy()
+    return np.stack([kept[epoch] for epoch in options.kept_epochs])

@@ -18,6 +18,9 @@ Variant = Literal["cosine", "inner_product"]
 class DeepSemNetwork(Predictor):
     """Absolute weights of the network that DeepSEM learns.
 
+    Where several epochs are kept, the answer has the weights of each, one after the other, with a column for every
+    gene: each is scored by itself, and the scores are averaged.
+
     Parameters
     ----------
     max_genes
@@ -38,17 +41,20 @@ class DeepSemNetwork(Predictor):
 
     def _weights(self, problem: Problem, seed: int, start: np.ndarray | None) -> np.ndarray:
         """Train on some of the genes, from `start` ((genes, genes): target, regulator) or a uniform network."""
-        from sclong.heads.deepsem import fit_network
+        from sclong.heads.deepsem import fit_networks
 
         values, regulators = expression(problem), regulator_columns(problem)
         genes = _chosen_genes(values, regulators, self.max_genes)
         if start is not None:
             start = start[np.ix_(genes, genes)]
-        network = np.abs(fit_network(values[:, genes], seed, self.options, start))
-        scores = np.zeros((len(regulators), values.shape[1]), dtype=np.float32)
         chosen = np.flatnonzero(np.isin(regulators, genes))
-        scores[np.ix_(chosen, genes)] = network[:, np.searchsorted(genes, regulators[chosen])].T
-        return scores
+        columns = np.searchsorted(genes, regulators[chosen])
+        answers = []
+        for network in np.abs(fit_networks(values[:, genes], seed, self.options, start)):
+            scores = np.zeros((len(regulators), values.shape[1]), dtype=np.float32)
+            scores[np.ix_(chosen, genes)] = network[:, columns].T
+            answers.append(scores)
+        return np.concatenate(answers, axis=1)
 
 
 class DeepSemFromSimilarity(DeepSemNetwork, PredictorFromFeatures):

@@ -181,33 +181,51 @@ class GrnInference(Task):
     def score(self, dataset: Path, split: pd.DataFrame, predictions: Predictions) -> pd.DataFrame:
         """Return the measures of :mod:`sclong.metrics.grn` over all candidate pairs.
 
+        An answer may be several networks of one training, side by side; measures are then means over them.
         ``p_value`` is that of the average precision against 199 networks of the same shape whose genes have exchanged
         their names; its least value is 0.005.
         """
         genes = _genes(dataset)
-        columns = pd.Index(predictions.outputs).get_indexer(pd.Index(genes))
-        if (columns < 0).any():
-            raise InputDataError(
-                f"predictions for {len(predictions.outputs)} genes, {int((columns < 0).sum())} of {len(genes)} missing",
-                f"the genes of the data set {dataset.name}",
-                "make the predictions again: they belong to another data set",
-            )
+        blocks = _columns(predictions.outputs, genes, dataset.name)
         parts = []
         for fold in split["fold"].unique():
             rows, values = answers_to(split, predictions, fold)
-            regulators = rows["sample"].tolist()
-            truth = grn.adjacency(_edges(dataset), regulators, genes)
-            pairs = grn.candidate_pairs(regulators, genes)
-            scores = values[:, columns]
-            ranking = grn.Ranking.of(truth, scores, pairs)
-            found = grn.measures(truth, scores, pairs, ranking)
-            own = pd.Index(genes).get_indexer(pd.Index(regulators))
-            draw = rng("grn_inference", "relabelled networks", fold)
-            null = grn.relabelled_average_precision(truth, scores, ranking, own, draw, NULL_NETWORKS)
-            found["p_value"] = grn.p_value(ranking.average_precision(), null)
-            n = int(pairs.sum())
+            found = _fold_scores(_edges(dataset), rows["sample"].tolist(), genes, [values[:, b] for b in blocks], fold)
+            n = int(grn.candidate_pairs(rows["sample"].tolist(), genes).sum())
             parts += [(SCENARIO, metric, value, n, "regulator-gene pairs") for metric, value in found.items()]
         return pd.DataFrame(parts, columns=["scenario", "metric", "value", "n", "unit"])
+
+
+def _columns(outputs: np.ndarray, genes: list[str], dataset: str) -> list[np.ndarray]:
+    """Return for each network of an answer the columns of the genes: one, or several that stand side by side."""
+    several = len(outputs) // len(genes)
+    if several > 1 and np.array_equal(outputs, np.arange(several * len(genes)).astype(str)):
+        return list(np.arange(len(outputs)).reshape(several, len(genes)))
+    columns = pd.Index(outputs).get_indexer(pd.Index(genes))
+    if (columns < 0).any():
+        raise InputDataError(
+            f"predictions for {len(outputs)} genes, {int((columns < 0).sum())} of {len(genes)} missing",
+            f"the genes of the data set {dataset}",
+            "make the predictions again: they belong to another data set",
+        )
+    return [columns]
+
+
+def _fold_scores(
+    edges: grn.EdgeList, regulators: list[str], genes: list[str], networks: list[np.ndarray], fold: str
+) -> dict[str, float]:
+    """Return the measures, means over `networks`, and the p-value of the mean average precision."""
+    truth, pairs = grn.adjacency(edges, regulators, genes), grn.candidate_pairs(regulators, genes)
+    own = pd.Index(genes).get_indexer(pd.Index(regulators))
+    found, observed, nulls = [], [], []
+    for scores in networks:
+        ranking = grn.Ranking.of(truth, scores, pairs)
+        found.append(grn.measures(truth, scores, pairs, ranking))
+        draw = rng("grn_inference", "relabelled networks", fold)  # the same networks each time
+        nulls.append(grn.relabelled_average_precision(truth, scores, ranking, own, draw, NULL_NETWORKS))
+        observed.append(ranking.average_precision())
+    p_value = grn.p_value(float(np.mean(observed)), np.mean(nulls, axis=0))
+    return pd.DataFrame(found).mean().to_dict() | {"p_value": p_value}
 
 
 def _read(inputs: Mapping[str, Path], chosen: GrnOptions) -> anndata.AnnData:

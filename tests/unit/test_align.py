@@ -14,7 +14,7 @@ from toy_training import ARCH, toy_corpus, toy_counts
 from sclong.checkpoint.folder import initialise, load_checkpoint
 from sclong.cli import main
 from sclong.data.align import Alignment, align_genes, describe, harmonize, kind_of_names
-from sclong.data.normalize import log1p_cp10k
+from sclong.data.normalize import log1p_cp10k, normalize_counts
 from sclong.data.vocabulary import COLUMNS, Vocabulary
 from sclong.embedding import embed_adata
 from sclong.errors import InputDataError
@@ -199,6 +199,14 @@ def test_duplicates_of_log_values_equal_summed_counts(vocabulary: Vocabulary) ->
     alone = alignment.positions[[1, 4]]
     np.testing.assert_array_equal(after.toarray()[:, alone], log1p_cp10k(counts).toarray()[:, [1, 4]])
     assert not np.allclose(harmonize(log1p_cp10k(counts), alignment, 5).toarray(), before, rtol=0.01)
+
+
+def test_duplicates_of_cp10k_values_are_summed(vocabulary: Vocabulary) -> None:
+    alignment, counts = duplicated(vocabulary)
+    counts[:, -1] = 0  # normalisation must not see what is not in the vocabulary
+    before = normalize_counts(harmonize(counts, alignment, 5), "cp10k").toarray()
+    after = harmonize(normalize_counts(counts, "cp10k"), alignment, 5, "cp10k").toarray()
+    np.testing.assert_allclose(after, before, rtol=1e-5)
 
 
 def test_duplicates_of_an_unknown_scale_are_averaged(vocabulary: Vocabulary) -> None:

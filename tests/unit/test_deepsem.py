@@ -5,7 +5,7 @@ import torch
 from scipy import sparse
 
 from sclong.errors import CardError, InputDataError
-from sclong.heads.deepsem import DeepSem, DeepSemOptions, fit_network, similarity_start, standardise, unmix
+from sclong.heads.deepsem import DeepSem, DeepSemOptions, fit_networks, similarity_start, standardise, unmix
 from sclong.models.regulation_deepsem import DeepSemFromSimilarity, DeepSemNetwork, EmbeddingSimilarity
 from sclong.tasks.base import Features, Problem
 
@@ -142,7 +142,7 @@ def test_a_seed_is_a_training():
 def test_training_leaves_the_global_state_alone():
     torch.manual_seed(7)
     before = torch.get_rng_state()
-    fit_network(chain(20), 0, DeepSemOptions(hidden=4, epochs=1))
+    fit_networks(chain(20), 0, DeepSemOptions(hidden=4, epochs=1))
     assert torch.equal(before, torch.get_rng_state())
 
 
@@ -150,9 +150,37 @@ def test_the_start_is_where_training_begins():
     options = DeepSemOptions(hidden=4, epochs=1)
     start = np.random.default_rng(0).random((6, 6))
     np.fill_diagonal(start, 0)
-    np.testing.assert_allclose(fit_network(chain(20), 0, options, start), start, rtol=1e-6)  # epoch 0: autoencoder
-    moved = fit_network(chain(20), 0, DeepSemOptions(hidden=4, epochs=2, adjacency_rate=1e-3), start)
+    np.testing.assert_allclose(fit_networks(chain(20), 0, options, start)[0], start, rtol=1e-6)  # epoch 0: autoencoder
+    (moved,) = fit_networks(chain(20), 0, DeepSemOptions(hidden=4, epochs=2, adjacency_rate=1e-3), start)
     assert 0 < np.abs(moved - start).max() < 0.1
+
+
+def test_the_published_inverse_is_that_of_another_matrix():
+    torch.manual_seed(0)
+    model = DeepSem(np.random.default_rng(1).normal(0, 0.3, (6, 6)), hidden=4, inverse="cholesky").double()
+    m, z = model.operator().detach().double(), torch.randn(2, 6, dtype=torch.float64)
+    lower = torch.tril(m)
+    torch.testing.assert_close(unmix(z, m, "cholesky"), z @ torch.linalg.inv(lower @ lower.T))
+    x, noise = torch.randn(2, 6, dtype=torch.float64), torch.zeros(2, 6, dtype=torch.float64)
+    published = model(x, noise)[0]
+    model.inverse = "exact"
+    assert (model(x, noise)[0] - published).abs().max() > 1e-3
+    with pytest.raises(CardError, match="exact, cholesky"):
+        DeepSemOptions(inverse="pinv")
+
+
+def test_kept_epochs_are_those_of_one_training():
+    """The first epoch of each three trains the autoencoder alone: epochs 11 and 12 have the same network."""
+    options = {"hidden": 4, "epochs": 15, "adjacency_rate": 1e-3, "inverse": "cholesky"}
+    kept = fit_networks(chain(40), 0, DeepSemOptions(**options, kept_epochs=[10, 11, 12, 13, 14]))
+    assert kept.shape == (5, 6, 6) and np.array_equal(kept[1], kept[2])
+    assert all(not np.array_equal(kept[i], kept[i + 1]) for i in (0, 2, 3))
+    (until_11,) = fit_networks(chain(40), 0, DeepSemOptions(**{**options, "epochs": 12}))
+    assert np.array_equal(until_11, kept[1])
+    answer = DeepSemNetwork(**options, kept_epochs=[10, 14]).predict(problem_of(chain(40)), 0)
+    assert answer.shape == (2, 12) and np.array_equal(answer[:, 6:], np.abs(kept[4][:, [0, 3]].T))
+    with pytest.raises(CardError, match="from 0 to 14"):
+        DeepSemOptions(epochs=15, kept_epochs=(15,))
 
 
 def test_max_genes_leaves_out_the_least_variable_targets():

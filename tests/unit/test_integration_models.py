@@ -73,7 +73,10 @@ def test_scvi_says_what_it_needs(problem, monkeypatch):
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(importlib.util.find_spec("scvi") is None, reason="scvi-tools is not installed")
+@pytest.mark.skipif(
+    importlib.util.find_spec("scvi") is None,
+    reason="needs scvi-tools: pip install -c envs/constraints.txt -e '.[scvi]'",
+)
 def test_scvi_trains_and_repeats(problem):
     logging.getLogger("lightning").setLevel(logging.ERROR)
     first, again = (ScVi(dimensions=5, layers=1, top_genes=40, epochs=3).predict(problem, 7) for _ in range(2))

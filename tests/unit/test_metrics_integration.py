@@ -252,7 +252,9 @@ def test_overall_weighs_biology_six_to_four():
 
 def test_scores_equal_scib_metrics():
     """Every score but those of k-means, which starts elsewhere there; exact neighbours for both."""
-    library = pytest.importorskip("scib_metrics", reason="scib-metrics is not installed (it brings jax)")
+    library = pytest.importorskip(
+        "scib_metrics", reason="pip install -c envs/constraints.txt -e '.[scib]' (it brings jax)"
+    )
     from scib_metrics.nearest_neighbors import NeighborsResults
     from sklearn.neighbors import NearestNeighbors
 
@@ -276,7 +278,7 @@ def test_scores_equal_scib_metrics():
 
 
 def test_batch_asw_equals_scib():
-    library = pytest.importorskip("scib", reason="scib is not installed")
+    library = pytest.importorskip("scib", reason="pip install -c envs/constraints.txt -e '.[scib]'")
     import anndata
     import pandas as pd
 

@@ -178,6 +178,23 @@ def test_every_card_names_an_adapter_that_takes_its_options(root):
         for preset in ("demo", "small", "paper"):
             assert isinstance(load_adapter(card.for_preset(preset)), kind)
         assert card.provides == ["edge_scores"] and card.sees_truth == (card.role == "ceiling")
+        assert (card.protocol == "paper") == card.name.endswith("_published")
+
+
+def test_the_papers_rows_are_the_published_training(root):
+    cards = load_cards(root / "config" / "models", ModelCard)
+    for name in ("grn_deepsem_published", "grn_deepsem_sclong_published"):
+        card = cards[name]
+        assert card.published_as == name.removesuffix("_published") in cards and not card.selects_on_test
+        for preset in ("demo", "small", "paper"):
+            options = load_adapter(card.for_preset(preset)).options
+            assert options.kept_epochs == (10, 11, 12, 13, 14) and options.inverse == "cholesky"
+        assert (options.hidden, options.batch_size, options.learning_rate, options.adjacency_rate) == (
+            128,
+            8,
+            1e-4,
+            2e-5,
+        )
 
 
 def test_every_benchmark_of_the_task_has_what_its_models_ask_for(root):

@@ -228,6 +228,23 @@ def test_predictions_for_other_genes_are_refused(dataset):
         TASK.score(dataset[0], split, wrong)
 
 
+def test_several_networks_of_one_training_score_their_mean(dataset):
+    folder, _ = dataset
+    split, problem = problem_of(folder)
+    samples = np.array(problem.test_samples)
+    networks = [np.random.default_rng(i).random((N_TFS, len(problem.outputs)), dtype=np.float32) for i in (0, 1)]
+    single = [scores_of(folder, network) for network in networks]
+    names = np.arange(2 * len(problem.outputs)).astype(str)
+    both = Predictions(np.array(["0"] * len(samples)), samples, np.concatenate(networks, axis=1), names)
+    found = TASK.score(folder, split, both).set_index("metric")["value"]
+    for metric in set(TASK.metrics) - {"p_value"}:
+        assert found[metric] == pytest.approx((single[0][metric] + single[1][metric]) / 2)
+    twice = Predictions(both.fold, samples, np.concatenate([networks[0]] * 2, axis=1), names)
+    assert TASK.score(folder, split, twice).set_index("metric")["value"]["p_value"] == single[0]["p_value"]
+    with pytest.raises(InputDataError, match="another data set"):
+        TASK.score(folder, split, Predictions(both.fold, samples, both.values[:, :-1], names[:-1]))
+
+
 def test_logarithms_of_one_symbol_are_averaged(tmp_path):
     inputs = write_inputs(tmp_path)
     adata = anndata.read_h5ad(inputs["expression"])
