@@ -19,13 +19,20 @@ from typing import Any
 
 from sclong.config_sections import PretrainConfig
 from sclong.errors import SclongError
-from sclong.io.files import write_json
+from sclong.io.files import write_json, write_text
 from sclong.runlog import LOGGER
 
 RETRY = 75
 """Exit code of a training that was asked to stop and can go on: EX_TEMPFAIL of sysexits.h."""
 SHUTDOWN_S = 600
 """Seconds that torchrun waits for processes that were asked to stop."""
+
+
+NO_EFFECT = {
+    "device", "threads", "workers", "parallel", "processes", "nodes", "micro_batch_size", "checkpoint_every",
+    "keep_checkpoints", "keep_every", "log_every", "explosion_factor", "peak_tflops", "tensorboard",
+}  # fmt: skip
+"""Keys of the configuration that may change while a training goes on (results change by rounding, if at all)."""
 
 
 class TrainingFailedError(SclongError):
@@ -80,8 +87,8 @@ def resources(config: PretrainConfig) -> dict[str, Any]:
     gpus = config.processes if config.device == "cuda" else 0
     if config.nodes == 1:
         return {"gpu": gpus}
-    extra = "--ntasks-per-node=1" + (f" --gpus-per-node={gpus}" if gpus else "")
-    return {"mpi": "srun", "nodes": config.nodes, "tasks": config.nodes, "slurm_extra": extra}
+    several = {"mpi": "srun", "nodes": config.nodes, "tasks": config.nodes, "slurm_extra": "--ntasks-per-node=1"}
+    return several | ({"gres": f"gpu:{gpus}", "tasks_per_gpu": 0} if gpus else {})  # gres: of each node
 
 
 def launch(job: Mapping[str, Any]) -> None:
@@ -100,10 +107,11 @@ def launch(job: Mapping[str, Any]) -> None:
     TrainingStoppedError
         It was asked to stop, and has saved.
     TrainingFailedError
-        A process failed.
+        A process failed, or another SLURM job trains in this folder.
     """
     config = PretrainConfig(**job["pretrain"])
     path = Path(job["work_dir"]) / "job.json"
+    refuse_second_job(path.parent)
     write_json(path, job)
     if config.processes * config.nodes == 1:
         from sclong.train.__main__ import train
@@ -121,8 +129,30 @@ def launch(job: Mapping[str, Any]) -> None:
         )
 
 
+def refuse_second_job(work_dir: Path) -> None:
+    """Write down which SLURM job trains in a folder; outside of SLURM nothing is done.
+
+    Raises
+    ------
+    TrainingFailedError
+        Another job trains there now: Snakemake was killed, and started again while its job went on.
+    """
+    job = os.environ.get("SLURM_JOB_ID")
+    if job is None:
+        return
+    path = work_dir / "slurm_job.txt"
+    other = path.read_text().strip() if path.is_file() else job
+    asked = ["squeue", "--noheader", "--states=RUNNING,SUSPENDED", "--format=%i", f"--jobs={other}"]
+    if other != job and subprocess.run(asked, capture_output=True, text=True).stdout.strip():
+        raise TrainingFailedError(
+            f"SLURM job {other} trains in {work_dir} already", "one job at a time",
+            f"wait for its end (squeue --jobs={other}) or end it (scancel {other}), then start again",
+        )  # fmt: skip
+    write_text(path, f"{job}\n")
+
+
 def run(arguments: list[str], threads: int) -> tuple[int, bool]:
-    """Run a command, its lines into the log; return its exit code, and whether a signal was handed on to it."""
+    """Run a command, its lines into the log; return its exit code, and whether it was asked to stop."""
     environment = {
         **os.environ, "OMP_NUM_THREADS": str(threads), "TORCH_ELASTIC_SHUTDOWN_TIMEOUT": str(SHUTDOWN_S),
         "PYTHONUNBUFFERED": "1",
@@ -144,6 +174,7 @@ def run(arguments: list[str], threads: int) -> tuple[int, bool]:
         assert process.stdout is not None
         level = logging.INFO
         for line in process.stdout:
+            asked = asked or "death signal, shutting down workers" in line  # torchrun was asked by SLURM, on any node
             if asked and line.startswith("Traceback"):  # torchrun's way to say that it was asked to stop
                 level = logging.DEBUG
             LOGGER.log(level, "%s", re.sub(r"^\d\d:\d\d:\d\d ", "", line.rstrip()))

@@ -32,7 +32,7 @@ from sclong.runlog import LOGGER
 from sclong.seeding import derive_seed
 from sclong.train.evaluation import BASELINE_CELLS, baselines, evaluate
 from sclong.train.journal import Journal
-from sclong.train.launch import TrainingStoppedError
+from sclong.train.launch import NO_EFFECT, TrainingStoppedError
 from sclong.train.optim import make_optimizer, rate_of_step, set_learning_rate
 from sclong.train.parallel import Replica, World, choose_device, joined
 from sclong.train.state import claim_work_dir, restore_newest, save_state
@@ -40,12 +40,6 @@ from sclong.train.step import Batch, DivergenceError, StepResult, training_step
 from sclong.train.stop import StopRequest
 
 __all__ = ["NO_EFFECT", "DivergenceError", "TrainingStoppedError", "choose_device", "pretrain"]
-
-NO_EFFECT = {
-    "device", "threads", "workers", "parallel", "processes", "nodes", "micro_batch_size", "checkpoint_every",
-    "keep_checkpoints", "keep_every", "log_every", "explosion_factor", "peak_tflops", "tensorboard",
-}  # fmt: skip
-"""Keys of the configuration that may change while a training goes on (results change by rounding, if at all)."""
 
 
 @dataclass

@@ -100,6 +100,11 @@ class World:
         return self.together(lambda: function() if self.first else None)[0]  # type: ignore[return-value]
 
 
+KEPT: list[dist.ProcessGroup | None] = []
+"""Groups that were left, not freed: gloo's destructor, called by Python, can wait for ever for gloo's own thread, which
+waits for Python to free the last message (seen with torch 2.13 on a busy machine, at the end of a training)."""
+
+
 @contextmanager
 def joined(config: PretrainConfig) -> Iterator[World]:
     """Meet the other processes; leave them at the end.
@@ -136,6 +141,7 @@ def joined(config: PretrainConfig) -> Iterator[World]:
         yield World(rank, size, device)
     finally:
         if starts:
+            KEPT.append(dist.group.WORLD)
             dist.destroy_process_group()
 
 

@@ -241,7 +241,8 @@ def test_command_on_several_nodes() -> None:
     assert "exec py -m torch.distributed.run --nnodes=2 --nproc-per-node=4 --rdzv-backend=c10d" in script
     assert script.endswith("-m sclong.train --config 'a b/j.json'")
     assert launch.resources(config) == {
-        "mpi": "srun", "nodes": 2, "tasks": 2, "slurm_extra": "--ntasks-per-node=1 --gpus-per-node=4",
+        "mpi": "srun", "nodes": 2, "tasks": 2, "slurm_extra": "--ntasks-per-node=1",
+        "gres": "gpu:4", "tasks_per_gpu": 0,
     }  # fmt: skip
 
 

@@ -75,6 +75,7 @@ for name, spec in plan.data.items():
         resources:
             mem_mb=lambda wildcards, attempt: int(1000 * plan.models[wildcards.model].mem_gb * attempt),
             runtime=grows(120),
+            gpu=lambda wildcards: gpus_of(plan.models[wildcards.model]),
         params:
             benchmark=name,
             card=lambda wildcards: plan.models[wildcards.model].model_dump(),

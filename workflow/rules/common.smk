@@ -52,6 +52,11 @@ def gpus(device):
     return 1 if device == "cuda" else 0
 
 
+def gpus_of(model):
+    """Number of GPUs that a model's own training asks for: one, where its card and its options both say so."""
+    return gpus(model.options.get("device")) if model.device == "gpu" else 0
+
+
 def check_before_start():
     """Before the first job: refuse what cannot end well, say what is left out, remember the preset."""
     jobs = list(workflow.dag.needrun_jobs())

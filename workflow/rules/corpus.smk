@@ -40,6 +40,8 @@ rule scan_source:
         log_of("scan_source", "{name}"),
     benchmark:
         usage_of("scan_source", "{name}")
+    wildcard_constraints:
+        name=f"(?!census$){PART_NAME}",
     priority: 10
     conda:
         CONDA
@@ -54,6 +56,10 @@ rule scan_source:
         "Reading which genes {wildcards.name} detects"
     script:
         "../scripts/scan_source.py"
+
+
+localrules:
+    census_list,
 
 
 rule census_list:

@@ -12,7 +12,7 @@ rule embed:
         CONDA
     threads: plan.config.embed.threads
     resources:
-        mem_mb=grows(4000),
+        mem_mb=grows(16000 if plan.config.preset == "paper" else 4000),
         runtime=grows(240),
         gpu=gpus(plan.config.embed.device),
     params:

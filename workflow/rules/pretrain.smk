@@ -1,4 +1,4 @@
-from sclong.train.launch import resources as training_resources
+from sclong.train.launch import NO_EFFECT, resources as training_resources
 
 
 # Checkpoints of a training that runs are a side path (params), not outputs: Snakemake deletes the outputs of a job that
@@ -26,7 +26,7 @@ rule pretrain:
     params:
         work_dir=plan.result("training", "sclong"),
         architecture=plan.architecture.model_dump(),
-        config=plan.config.pretrain.model_dump(),
+        config=plan.config.pretrain.model_dump(exclude=NO_EFFECT),
         code=plan.code("sclong.train.loop"),
     message:
         "Pretraining scLong"
@@ -49,7 +49,7 @@ rule initialise:
         CONDA
     threads: 1
     resources:
-        mem_mb=grows(4000),
+        mem_mb=grows(16000 if plan.config.preset == "paper" else 4000),
         runtime=grows(20),
     params:
         architecture=plan.architecture.model_dump(),

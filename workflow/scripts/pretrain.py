@@ -3,8 +3,7 @@
 from sclong.runlog import logged
 
 with logged(snakemake) as log:
-    import sys
-
+    from sclong.plan import make_plan
     from sclong.train.launch import RETRY, TrainingStoppedError, launch
 
     try:
@@ -17,9 +16,9 @@ with logged(snakemake) as log:
                 "work_dir": snakemake.params.work_dir,
                 "export_dir": snakemake.output.checkpoint,
                 "architecture": snakemake.params.architecture,
-                "pretrain": snakemake.params.config,
+                "pretrain": make_plan(snakemake.config).config.pretrain.model_dump(),
             }
         )
     except TrainingStoppedError as stopped:
         log.warning("%s", stopped)
-        sys.exit(RETRY)
+        raise SystemExit(RETRY) from None
