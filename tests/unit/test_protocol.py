@@ -117,9 +117,10 @@ def test_the_floor_of_a_published_row_is_the_strict_one():
     metrics = pd.DataFrame(
         [{**common, "model": "mean", "protocol": "strict", "value": 1.0},
          {**common, "model": "truth", "protocol": "strict", "value": 0.0},
-         {**common, "model": "head_published", "protocol": "paper", "value": 0.25}]
+         {**common, "model": "head_published", "protocol": "paper", "value": 0.25},
+         {**common, "model": "mean_published", "protocol": "paper", "value": 0.5}]
     )  # fmt: skip
-    roles = {"mean": "floor", "truth": "ceiling", "head_published": "model"}
+    roles = {"mean": "floor", "mean_published": "floor", "truth": "ceiling", "head_published": "model"}
     number = {"model": "Head", "scenario": "all", "metric": "error", "value": 0.25, "mark": "exact", "where": "text"}
     card = BenchmarkCard(**{**BENCHMARK.model_dump(), "paper": [number]})
     out = summarize(metrics, {"toy": card}, {"toy": card.alternatives("demo")[0]}, roles, {"head_published": "Head"})
