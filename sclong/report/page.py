@@ -94,7 +94,7 @@ def write_page(
         skipped=plan.skipped,
         training=training_figure(log),
         held_out=_held_out(log),
-        hidden=_hidden(log),
+        hidden=hidden_values(log),
         manifest=read_tsv(corpus["manifest"], dtype=str).fillna("").to_dict("records"),
         leakage=read_tsv(corpus["leakage"], dtype=str).fillna("").to_dict("records"),
         corpus=corpus_figure(read_tsv(corpus["cells"]), read_tsv(corpus["genes"])),
@@ -130,7 +130,7 @@ def _unmatched(plan: Plan, benchmark: str) -> list[PaperNumber]:
     return [p for p in plan.benchmarks[benchmark].paper if p.model.lower() not in rows]
 
 
-def _hidden(log: pd.DataFrame) -> dict[str, Any] | None:
+def hidden_values(log: pd.DataFrame) -> dict[str, Any] | None:
     """Return the last scores of hidden values on held-out donors, and what they say beside the baselines."""
     if "baseline_gene_mean" not in log:
         return None

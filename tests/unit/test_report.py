@@ -8,6 +8,7 @@ from scipy import stats
 from sclong.cards import BenchmarkCard, DataSpec, PaperNumber
 from sclong.metrics.statistics import mean_interval
 from sclong.report.figures import scores_figure, training_figure
+from sclong.report.page import hidden_values
 from sclong.report.tables import paper_number, primary_table, summarize, verdict
 
 SPEC = DataSpec(dataset="toy", inputs={}, split="none", comparable=True)
@@ -85,3 +86,21 @@ def test_figures_show_every_model() -> None:
     log = pd.DataFrame({"step": [0, 1, 2], "loss": [np.nan, 1.0, 0.9], "held_out_loss": [1.1, np.nan, 0.95]})
     assert training_figure(log).startswith("<svg")
     assert set(primary_table(summary)["model"]) == {"mean", "truth", "sclong"}
+
+
+@pytest.mark.parametrize(
+    ("model", "verdict"), [(0.2, "better than both"), (0.4, "better than one of them"), (0.9, "worse than both")]
+)
+def test_hidden_values_stand_beside_the_two_tables_of_means(model, verdict):
+    line = {"baseline_gene_mean": 0.5, "baseline_tissue_mean": 0.3, "held_out_gene_correlation": 0.3,
+            "baseline_tissue_mean_correlation": 0.1}  # fmt: skip
+    first = {"step": 0, "held_out_loss": 9.0, "held_out_loss_replaced": 9.0, **line}
+    last = {"step": 2, "loss": 1.0, "held_out_loss": model, "held_out_loss_replaced": model, **line}
+    log = pd.DataFrame([first, {"step": 1, "loss": 2.0}, last])
+    hidden = hidden_values(log)
+    assert (hidden["model"], hidden["gene_mean"], hidden["tissue_mean"]) == (model, 0.5, 0.3)
+    assert hidden["verdict"] == verdict
+    assert hidden_values(log[["step", "loss"]]) is None
+    tissue_curve = "stroke: #3b75af"
+    assert tissue_curve in training_figure(log)
+    assert tissue_curve not in training_figure(log.drop(columns="baseline_tissue_mean"))
