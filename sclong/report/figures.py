@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Mapping
 
 import numpy as np
 import pandas as pd
+from matplotlib.axes import Axes
 from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 
@@ -47,29 +49,15 @@ def scores_figure(summary: pd.DataFrame, metrics: pd.DataFrame, benchmark: str) 
     rows = summary[(summary["benchmark"] == benchmark) & summary["primary"].astype(bool)]
     scenarios = list(dict.fromkeys(rows["scenario"]))
     models = list(dict.fromkeys(rows["model"]))[::-1]
+    places = {model: y for y, model in enumerate(models)}
     figure = Figure(figsize=(2.2 + 3.0 * len(scenarios), 0.9 + 0.26 * len(models)), layout="constrained")
     axes = figure.subplots(1, len(scenarios), sharey=True, squeeze=False)[0]
     for axis, scenario in zip(axes, scenarios, strict=True):
         part = rows[rows["scenario"] == scenario].set_index("model")
-        seeds = metrics[
-            (metrics["benchmark"] == benchmark)
-            & (metrics["scenario"] == scenario)
-            & (metrics["metric"] == part["metric"].iloc[0])
-        ]
-        for y, model in enumerate(models):
-            if model not in part.index:
-                continue
-            row = part.loc[model]
-            colour = ROLE_COLOURS[row["role"]]
-            if np.isfinite(row["ci95_low"]):
-                axis.plot([row["ci95_low"], row["ci95_high"]], [y, y], color=colour, lw=1.5, alpha=0.5)
-            own = seeds.loc[seeds["model"] == model, "value"]
-            axis.scatter(own, [y] * len(own), s=9, color=colour, alpha=0.6, linewidths=0)
-            axis.scatter([row["mean"]], [y], s=32, color=colour, zorder=3)
+        shown = pd.Series(draw_models(axis, part, metrics[metrics["benchmark"] == benchmark], places))
         for bound, style in (("floor", ":"), ("ceiling", "--")):
             if np.isfinite(part[bound].iloc[0]):
                 axis.axvline(part[bound].iloc[0], color=ROLE_COLOURS[bound], ls=style, lw=1)
-        shown = part["mean"].dropna()
         margin = 0.08 * (shown.max() - shown.min() or 1.0)
         axis.set_xlim(shown.min() - margin, shown.max() + margin)  # wide intervals of few seeds are cut, not the means
         axis.set_title(scenario or "all", fontsize=9)
@@ -79,6 +67,37 @@ def scores_figure(summary: pd.DataFrame, metrics: pd.DataFrame, benchmark: str) 
         axis.grid(axis="x", alpha=0.25)
     axes[0].set_yticks(range(len(models)), models)
     return svg(figure)
+
+
+def draw_models(axis: Axes, part: pd.DataFrame, scores: pd.DataFrame, places: Mapping[str, int]) -> list[float]:
+    """Draw the models of one scenario: means, 95 % intervals, every seed; means of the paper's protocol are hollow.
+
+    Parameters
+    ----------
+    axis
+        Where to draw.
+    part
+        Rows of the summary of one metric and scenario, indexed by model.
+    scores
+        Tidy scores of the benchmark.
+    places
+        Model -> its height.
+
+    Returns
+    -------
+    list of float
+        The means that are numbers.
+    """
+    here = scores[(scores["scenario"] == part["scenario"].iloc[0]) & (scores["metric"] == part["metric"].iloc[0])]
+    for model, row in part.iterrows():
+        y, colour = places[str(model)], ROLE_COLOURS[row["role"]]
+        if np.isfinite(row["ci95_low"]):
+            axis.plot([row["ci95_low"], row["ci95_high"]], [y, y], color=colour, lw=1.5, alpha=0.5)
+        own = here.loc[here["model"] == model, "value"]
+        axis.scatter(own, [y] * len(own), s=9, color=colour, alpha=0.6, linewidths=0)
+        hollow = row["protocol"] == "paper"
+        axis.scatter([row["mean"]], [y], s=32, color="white" if hollow else colour, edgecolors=colour, zorder=3)
+    return list(part["mean"].dropna())
 
 
 def training_figure(log: pd.DataFrame) -> str:

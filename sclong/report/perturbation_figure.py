@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from sclong.cards import BenchmarkCard, PaperNumber
-from sclong.report.figures import ROLE_COLOURS, svg
+from sclong.report.figures import ROLE_COLOURS, draw_models, svg
 from sclong.report.tables import paper_number
 
 SIMPLE = {"additive": ("additive", "#d62728", "-."), "train_mean": ("training mean", "#9467bd", "-")}
@@ -57,7 +57,7 @@ def perturbation_figure(
     axes = figure.subplots(1, len(scenarios), sharey=True, squeeze=False)[0]
     for axis, scenario in zip(axes, scenarios, strict=True):
         part = rows[rows["scenario"] == scenario].set_index("model")
-        shown = _draw_models(axis, part, metrics[(metrics["benchmark"] == benchmark)], places)
+        shown = draw_models(axis, part, metrics[(metrics["benchmark"] == benchmark)], places)
         shown += _draw_lines(axis, part)
         for model in models:
             shown += _draw_paper(axis, paper.get((names[model].lower(), scenario)), places[model])
@@ -89,20 +89,6 @@ def paper_values(card: BenchmarkCard, scenarios: list[str]) -> dict[tuple[str, s
 def _among(name: str, paper: Mapping[tuple[str, str], PaperNumber]) -> str:
     """Return a model's name as the published values write it, or nothing."""
     return next((p.model for (model, _), p in paper.items() if model == name.lower()), "")
-
-
-def _draw_models(axis: Axes, part: pd.DataFrame, scores: pd.DataFrame, places: Mapping[str, int]) -> list[float]:
-    """Draw means, intervals and seeds of one scenario; return the means."""
-    here = scores[(scores["scenario"] == part["scenario"].iloc[0]) & (scores["metric"] == part["metric"].iloc[0])]
-    for model, row in part.iterrows():
-        y, colour = places[str(model)], ROLE_COLOURS[row["role"]]
-        if np.isfinite(row["ci95_low"]):
-            axis.plot([row["ci95_low"], row["ci95_high"]], [y, y], color=colour, lw=1.5, alpha=0.5)
-        own = here.loc[here["model"] == model, "value"]
-        axis.scatter(own, [y] * len(own), s=9, color=colour, alpha=0.6, linewidths=0)
-        hollow = row["protocol"] == "paper"
-        axis.scatter([row["mean"]], [y], s=32, color="white" if hollow else colour, edgecolors=colour, zorder=3)
-    return list(part["mean"].dropna())
 
 
 def _draw_lines(axis: Axes, part: pd.DataFrame) -> list[float]:
