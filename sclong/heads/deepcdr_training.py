@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
@@ -17,6 +16,7 @@ from sclong.data.molecules import MoleculeGraphs
 from sclong.errors import CardError, InputDataError
 from sclong.heads.deepcdr import DeepCDRNetwork, DrugGraphs
 from sclong.heads.mlp import Standardiser
+from sclong.heads.selection import BestEpoch
 from sclong.metrics.regression import pearson
 from sclong.runlog import LOGGER
 from sclong.seeding import derive_seed
@@ -142,7 +142,7 @@ def fit_predict_deepcdr(data: ResponseData, options: DeepCDROptions, seed: int) 
             positions=options.positions,
         )  # fmt: skip
         optimiser = torch.optim.Adam(network.parameters(), lr=options.learning_rate)
-        best, best_correlation, waited = copy.deepcopy(network.state_dict()), -np.inf, 0
+        best = BestEpoch(network, options.patience)
         for epoch in range(options.epochs):
             network.train()
             total = 0.0
@@ -155,13 +155,9 @@ def fit_predict_deepcdr(data: ResponseData, options: DeepCDROptions, seed: int) 
             answer = predicted(network, drug_N[choose], line_N[choose])
             correlation = float(pearson(y_N[choose].numpy()[None], answer.numpy()[None])[0])
             LOGGER.info("epoch %d: loss %.4f, %s r %.4f", epoch + 1, total / len(learn), options.select_on, correlation)
-            if correlation > best_correlation:
-                best, best_correlation, waited = copy.deepcopy(network.state_dict()), correlation, 0
-            else:
-                waited += 1
-                if waited == options.patience:
-                    break
-    network.load_state_dict(best)
+            if best.update(correlation):
+                break
+    best.restore()
     return scale.inverse(predicted(network, drug_N[data.test], line_N[data.test])[:, None])[:, 0]
 
 

@@ -15,7 +15,6 @@ of a batch, M most atoms of one, B signatures, G genes, V width of given gene ve
 
 from __future__ import annotations
 
-import copy
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Literal
@@ -29,6 +28,7 @@ from torch.nn import functional
 from sclong.cards import Strict
 from sclong.data.molecules import WIDTHS, MoleculeGraphs
 from sclong.errors import CardError, DeviceError, InputDataError
+from sclong.heads.selection import BestEpoch
 from sclong.metrics.regression import pearson
 from sclong.runlog import LOGGER
 from sclong.seeding import derive_seed
@@ -347,7 +347,7 @@ def fit(network: DeepceNetwork, data: DeepceData, options: DeepceOptions) -> lis
     """Train `network` in place and leave it at its best epoch; return the validation correlation of each epoch."""
     targets = torch.from_numpy(np.asarray(data.targets, dtype=np.float32))
     optimiser = torch.optim.Adam(network.parameters(), lr=options.learning_rate, fused=True)
-    best, scores = copy.deepcopy(network.state_dict()), list[float]()
+    best = BestEpoch(network)
     for epoch in range(options.epochs):
         network.train()
         total = 0.0
@@ -359,12 +359,10 @@ def fit(network: DeepceNetwork, data: DeepceData, options: DeepceOptions) -> lis
             optimiser.step()
             total += float(loss.detach()) * len(rows)
         predicted = answer(network, data, data.validation, options)
-        scores.append(float(pearson(data.targets[data.validation], predicted).mean()))
-        LOGGER.info("epoch %d: loss %.4f, validation %.4f", epoch + 1, total / len(data.train), scores[-1])
-        if scores[-1] > max(scores[:-1], default=-np.inf):
-            best = copy.deepcopy(network.state_dict())
-    network.load_state_dict(best)
-    return scores
+        best.update(float(pearson(data.targets[data.validation], predicted).mean()))
+        LOGGER.info("epoch %d: loss %.4f, validation %.4f", epoch + 1, total / len(data.train), best.scores[-1])
+    best.restore()
+    return best.scores
 
 
 def batches(data: DeepceData, options: DeepceOptions) -> list[np.ndarray]:

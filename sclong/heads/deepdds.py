@@ -13,7 +13,6 @@ Shape suffixes: N triples, M molecules, A atoms, E directed bonds, L lines, F in
 
 from __future__ import annotations
 
-import copy
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Literal, NamedTuple
@@ -26,6 +25,7 @@ from torch.nn import functional
 
 from sclong.cards import Strict
 from sclong.data.molecules import WIDTHS, MoleculeGraphs
+from sclong.heads.selection import BestEpoch
 from sclong.metrics.ranking import auroc
 from sclong.seeding import derive_seed
 
@@ -321,7 +321,7 @@ def fit_predict_deepdds(
         torch.manual_seed(derive_seed("deepdds", seed))
         network = DeepDDSNetwork(tuple(triples.lines.shape[1:]), options)
         optimiser = torch.optim.Adam(network.parameters(), lr=options.learning_rate, fused=True)
-        best, best_score, waited = copy.deepcopy(network.state_dict()), -np.inf, 0
+        best = BestEpoch(network, options.patience)
         order = train_rows[torch.randperm(len(train_rows))]
         for epoch in range(1, options.epochs + 1):
             network.train()
@@ -334,14 +334,9 @@ def fit_predict_deepdds(
                 optimiser.step()
             if epoch % options.evaluate_every and epoch != options.epochs:
                 continue
-            score = _score(truth, triples.probabilities(network, selection_rows, options.symmetric))
-            if score > best_score:
-                best, best_score, waited = copy.deepcopy(network.state_dict()), score, 0
-            else:
-                waited += 1
-                if waited == options.patience:
-                    break
-        network.load_state_dict(best)
+            if best.update(_score(truth, triples.probabilities(network, selection_rows, options.symmetric))):
+                break
+        best.restore()
         return triples.probabilities(network, test_rows, options.symmetric).astype(np.float32)
 
 

@@ -6,7 +6,6 @@ conditions, V validation conditions, S training cells, B cells of a batch.
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -20,6 +19,7 @@ from torch import Tensor
 from sclong.cards import Strict
 from sclong.errors import DeviceError, InputDataError
 from sclong.heads.gears import Direction, GearsNetwork, Graph, gears_loss
+from sclong.heads.selection import BestEpoch
 from sclong.runlog import LOGGER
 from sclong.seeding import derive_seed, rng
 
@@ -217,7 +217,7 @@ def fit(network: GearsNetwork, data: GearsData, options: GearsOptions, seed: int
     trained = [p for p in network.parameters() if p.requires_grad]
     optimiser = torch.optim.Adam(trained, lr=options.learning_rate, weight_decay=options.weight_decay)
     schedule = torch.optim.lr_scheduler.ExponentialLR(optimiser, options.decay)
-    best, errors = copy.deepcopy(network.state_dict()), list[float]()
+    best = BestEpoch(network)
     for epoch in range(options.epochs):
         network.train()
         order = torch.randperm(len(pairs.cell)).numpy()
@@ -235,12 +235,11 @@ def fit(network: GearsNetwork, data: GearsData, options: GearsOptions, seed: int
             torch.nn.utils.clip_grad_value_(trained, options.clip)
             optimiser.step()
         schedule.step()
-        errors.append(validation_error(network, data, options))
-        LOGGER.info("epoch %d: loss %.4f, validation %.5f", epoch + 1, total / len(batches), errors[-1])
-        if errors[-1] <= min(errors):
-            best = copy.deepcopy(network.state_dict())
-    network.load_state_dict(best)
-    return errors
+        error = validation_error(network, data, options)
+        best.update(-error)
+        LOGGER.info("epoch %d: loss %.4f, validation %.5f", epoch + 1, total / len(batches), error)
+    best.restore()
+    return [-score for score in best.scores]
 
 
 def control_inputs(data: GearsData, rows: np.ndarray, device: torch.device) -> tuple[Tensor, Tensor | None]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Sequence
 from typing import Literal
 
@@ -11,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from sclong.errors import InputDataError
+from sclong.heads.selection import BestEpoch
 from sclong.seeding import derive_seed
 
 Loss = Literal["mse", "bce"]
@@ -143,21 +143,16 @@ def fit_predict_mlp(
             with torch.no_grad():
                 return float(criterion(network(x_validation_NF), y_validation_NT))
 
-        best, best_loss, waited = copy.deepcopy(network.state_dict()), validation_loss(), 0
+        best = BestEpoch(network, patience, -validation_loss())
         for _ in range(epochs):
             network.train()
             for rows in torch.randperm(len(x_train_NF)).split(batch_size):
                 optimiser.zero_grad(set_to_none=True)
                 criterion(network(x_train_NF[rows]), y_train_NT[rows]).backward()
                 optimiser.step()
-            current = validation_loss()
-            if current < best_loss:
-                best, best_loss, waited = copy.deepcopy(network.state_dict()), current, 0
-            else:
-                waited += 1
-                if waited == patience:
-                    break
-    network.load_state_dict(best)
+            if best.update(-validation_loss()):
+                break
+    best.restore()
     network.eval()
     with torch.no_grad():
         answer_NT = network(x_test_NF)
