@@ -1,12 +1,14 @@
 """Drug combinations: tables on DeepDDS' real files, fold by fold, beside the published numbers.
 
-    SCLONG_MIRROR=FOLDER python benchmarks/drug_combination.py run CARD [--models M ...] [--seeds N] [--embeddings FOLDER]
+    SCLONG_MIRROR=FOLDER python benchmarks/drug_combination.py run CARD [--models M ...] [--seeds N] [--folds F ...]
+                                                                                [--checkpoints FOLDER]
     python benchmarks/drug_combination.py report       # benchmarks/results/drug_combination.md from what was run
 
 `run` takes the steps of the workflow (prepare, split, predict, score) for a benchmark card of preset small, on the files
 of a mirror laid out as <id>/<file>, with one thread. Without `--models` it runs every model that answers by itself.
-Models with `features_of` need `--embeddings`, where FOLDER/<model>/<data set> is what the workflow's embed rule wrote;
-that of `pca` is made here. Rows are kept in benchmarks/results/drug_combination.tsv fold by fold; what is there is not run again: remove its lines.
+Models fed by an embedding run when they are named; those of scLong need `--checkpoints`, a folder of checkpoints by name
+(sclong, sclong_random; results/checkpoints of a run). Rows are kept in benchmarks/results/drug_combination.tsv fold by
+fold; what is there is not run again: remove its lines.
 """
 
 from __future__ import annotations
@@ -26,7 +28,7 @@ import numpy as np
 import pandas as pd
 
 from sclong.cards import BenchmarkCard, ModelCard, load_card, load_cards
-from sclong.io.files import read_json, write_text
+from sclong.io.files import read_json, sha256_file, write_text
 from sclong.io.tables import write_tsv
 from sclong.tasks.run import embed_dataset, make_split, predict, prepare_dataset, read_split, score
 
@@ -80,6 +82,23 @@ def chosen_models(card: BenchmarkCard, only: list[str] | None) -> list[ModelCard
     return sorted(kept, key=lambda m: (ORDER.index(m.role), m.name))
 
 
+def embedded(name: str, dataset: Path, checkpoints: Path | None) -> Path:
+    """Return the embedding of a data set by a model; made once per checkpoint."""
+    card = load_card(CARDS / "models" / f"{name}.yaml", ModelCard)
+    checkpoint, key = None, "no_checkpoint"
+    if card.checkpoint is not None:
+        if checkpoints is None:
+            raise SystemExit(
+                f"{name} embeds with a checkpoint: give --checkpoints FOLDER, where FOLDER/{card.checkpoint} is"
+            )
+        checkpoint = (checkpoints / card.checkpoint).resolve()
+        key = sha256_file(checkpoint / "model.safetensors")[:16]
+    out = WORK / "embeddings" / key / name / dataset.name
+    if not out.exists():
+        embed_dataset(card, dataset, checkpoint, out, batch_size=4, device="cpu")
+    return out
+
+
 def run(name: str, mirror: Path, given: argparse.Namespace) -> None:
     """Run a card's rows, fold by fold, and keep each when it is done; folds that are kept are not run again."""
     card = load_card(CARDS / "benchmarks" / f"{name}.yaml", BenchmarkCard)
@@ -87,10 +106,7 @@ def run(name: str, mirror: Path, given: argparse.Namespace) -> None:
     dataset, split = prepared(card, mirror)
     whole = read_split(split)
     for model in chosen_models(card, given.models):
-        features = given.embeddings / model.features_of / spec.dataset if model.features_of else None
-        if features is not None and model.features_of == "pca" and not features.exists():
-            pca = load_card(CARDS / "models" / "pca.yaml", ModelCard)
-            embed_dataset(pca, dataset, None, features, batch_size=32, device="cpu")
+        features = embedded(model.features_of, dataset, given.checkpoints) if model.features_of else None
         used = model.for_preset("small")
         for seed in range(1 if model.deterministic else given.seeds):
             for fold in given.folds or whole["fold"].unique():
@@ -246,7 +262,7 @@ def main() -> None:
     parser.add_argument("--models", nargs="*")
     parser.add_argument("--seeds", type=int, default=1)
     parser.add_argument("--folds", nargs="*", help="some folds only")
-    parser.add_argument("--embeddings", type=Path, default=WORK / "embeddings")
+    parser.add_argument("--checkpoints", type=Path)
     given = parser.parse_args()
     if given.what == "report":
         report()
