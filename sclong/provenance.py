@@ -13,7 +13,12 @@ from pathlib import Path
 ROOT = Path(__file__).parent
 
 
-class _StripDocstrings(ast.NodeTransformer):
+class _Reader(ast.NodeTransformer):
+    """Takes the docstrings out of a tree and notes what it imports, in one pass."""
+
+    def __init__(self) -> None:
+        self.imported: set[str] = set()
+
     def _strip(self, node: ast.AST) -> ast.AST:
         self.generic_visit(node)
         body = node.body  # type: ignore[attr-defined]
@@ -24,10 +29,24 @@ class _StripDocstrings(ast.NodeTransformer):
 
     visit_Module = visit_ClassDef = visit_FunctionDef = visit_AsyncFunctionDef = _strip
 
+    def visit_Import(self, node: ast.Import) -> ast.AST:
+        self.imported.update(alias.name for alias in node.names)
+        return node
+
+    def visit_ImportFrom(self, node: ast.ImportFrom) -> ast.AST:
+        if node.module and node.level == 0:
+            self.imported.add(node.module)
+            self.imported.update(f"{node.module}.{alias.name}" for alias in node.names)
+        return node
+
 
 @cache
-def _parse(path: Path) -> ast.Module:
-    return ast.parse(path.read_text(encoding="utf-8"), filename=str(path))
+def _read(path: Path) -> tuple[str, frozenset[str]]:
+    """Return the hash of what a Python file means, and the names that it imports; every job reads the whole package."""
+    reader = _Reader()
+    tree = reader.visit(ast.parse(path.read_text(encoding="utf-8"), filename=str(path)))
+    meaning = ast.dump(tree, include_attributes=False)
+    return hashlib.sha256(meaning.encode()).hexdigest(), frozenset(reader.imported)
 
 
 def _module_path(name: str) -> Path | None:
@@ -48,21 +67,12 @@ def imports_of(name: str) -> frozenset[str]:
     path = _module_path(name)
     if path is None:
         return frozenset()
-    found: set[str] = set()
-    for node in ast.walk(_parse(path)):
-        if isinstance(node, ast.Import):
-            found.update(alias.name for alias in node.names)
-        elif isinstance(node, ast.ImportFrom) and node.module and node.level == 0:
-            found.add(node.module)
-            found.update(f"{node.module}.{alias.name}" for alias in node.names)
-    return frozenset(m for m in found if m != name and _module_path(m) is not None)
+    return frozenset(m for m in _read(path)[1] if m != name and _module_path(m) is not None)
 
 
-@cache
 def semantic_hash(path: Path) -> str:
     """Return a hash of what a Python file means: comments, docstrings and formatting do not count."""
-    tree = _StripDocstrings().visit(ast.parse(path.read_text(encoding="utf-8")))
-    return hashlib.sha256(ast.dump(tree, include_attributes=False).encode()).hexdigest()
+    return _read(path)[0]
 
 
 @cache

@@ -34,13 +34,13 @@ def test_imports_are_followed(tmp_path: Path, monkeypatch) -> None:
     (package / "a.py").write_text("from sclong.b import g\n")
     (package / "b.py").write_text("def g():\n    return 1\n")
     monkeypatch.setattr(provenance, "ROOT", package)
-    for cached in (provenance._parse, imports_of, semantic_hash, code_hash):
+    for cached in (provenance._read, imports_of, code_hash):
         cached.cache_clear()
     first = code_hash("sclong.a")
     (package / "b.py").write_text("def g():\n    return 2\n")
-    for cached in (provenance._parse, imports_of, semantic_hash, code_hash):
+    for cached in (provenance._read, imports_of, code_hash):
         cached.cache_clear()
     second = code_hash("sclong.a")
-    for cached in (provenance._parse, imports_of, semantic_hash, code_hash):
+    for cached in (provenance._read, imports_of, code_hash):
         cached.cache_clear()
     assert first != second
