@@ -10,7 +10,7 @@ the default: all pairs; small: 20,000 of them) and the model options of preset s
 as <id>/<file>), one thread. `--split`
 cuts the card's data by another policy. `--checkpoint` holds the scLong checkpoints "sclong" and "sclong_random".
 `--options` replaces options of the models that are run. Rows are kept in benchmarks/results/drug_response.tsv; running a
-row again replaces it.
+row again with the same options replaces it. Embeddings are kept by the hash of the checkpoint that made them.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 import pandas as pd
 
 from sclong.cards import BenchmarkCard, DataSpec, ModelCard, load_card, load_cards, meets
-from sclong.io.files import write_text
+from sclong.io.files import sha256_file, write_text
 from sclong.metrics.statistics import mean_interval
 from sclong.tasks import run
 from sclong.tasks.response_splits import POLICIES
@@ -41,6 +41,7 @@ ROWS, SPEED = HERE / "results" / "drug_response.tsv", HERE / "results" / "drug_r
 WORK = Path(tempfile.gettempdir()) / "sclong_drug_response"
 ROLES = ["floor", "ceiling", "classical", "ablation", "model"]
 METRICS = ("pearson", "pearson_per_drug", "spearman", "rmse")
+KEYS = ["dataset", "split", "model"]
 PAIRS = 97_000
 
 
@@ -63,6 +64,20 @@ def prepared(card: BenchmarkCard, spec: DataSpec, mirror: Path) -> Path:
     out = WORK / spec.dataset
     if not out.exists():
         run.prepare_dataset(card, spec, {r: in_mirror(mirror, a) for r, a in spec.inputs.items()}, out)
+    return out
+
+
+def embedded(card: ModelCard, folder: Path, checkpoints: Path | None) -> Path:
+    """Return the embedding of a data set by a model; made once per checkpoint."""
+    checkpoint, key = None, "no_checkpoint"
+    if card.checkpoint is not None:
+        if checkpoints is None:
+            raise SystemExit(f"{card.name} embeds: give --checkpoint FOLDER, where FOLDER/{card.checkpoint} is")
+        checkpoint = (checkpoints / card.checkpoint).resolve()
+        key = sha256_file(checkpoint / "model.safetensors")[:16]
+    out = WORK / "embeddings" / key / card.name / folder.name
+    if not out.exists():
+        run.embed_dataset(card.for_preset("small"), folder, checkpoint, out, batch_size=4, device="cpu")
     return out
 
 
@@ -90,16 +105,8 @@ def tables(
     for model_name in only or [m for m, c in cards.items() if card.needs[0] in c.provides and c.features_of is None]:
         model = cards[model_name].for_preset("small")
         model = model.model_copy(update={"options": {**model.options, **more}})
-        features = None
         source = model.name if meets(card, model) == "embedding" else model.features_of
-        if source is not None:
-            features = WORK / "embeddings" / source / spec.dataset
-            if not features.exists():
-                embedder = cards[source].for_preset("small")
-                weights = (
-                    None if embedder.checkpoint is None or checkpoint is None else checkpoint / embedder.checkpoint
-                )
-                run.embed_dataset(embedder, folder, weights, features, batch_size=4, device="cpu")
+        features = embedded(cards[source], folder, checkpoint) if source is not None else None
         n_seeds = 1 if model.deterministic else seeds
         answers, begun = [], time.process_time()
         for seed in range(n_seeds):
@@ -124,7 +131,7 @@ def tables(
 
 
 def keep(row: dict[str, object]) -> None:
-    """Add a row to the kept ones; one process at a time."""
+    """Add a row to the kept ones, in place of that with the same options; one process at a time."""
     with open(WORK / "rows.lock", "w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         _keep(row)
@@ -132,7 +139,8 @@ def keep(row: dict[str, object]) -> None:
 
 def _keep(row: dict[str, object]) -> None:
     rows = pd.read_csv(ROWS, sep="\t") if ROWS.exists() else pd.DataFrame(columns=list(row))
-    same = (rows[["dataset", "split", "model"]] == [row["dataset"], row["split"], row["model"]]).all(axis=1)
+    same_options = rows["options"].map(lambda text: json.loads(text) == json.loads(str(row["options"]))).astype(bool)
+    same = (rows[KEYS] == [row[k] for k in KEYS]).all(axis=1) & same_options
     rows = rows[~same]
     out = pd.concat([rows, pd.DataFrame([row])], ignore_index=True) if len(rows) else pd.DataFrame([row])
     out.to_csv(ROWS, sep="\t", index=False, float_format="%.6g")
@@ -142,13 +150,13 @@ def speed(mirror: Path) -> None:
     """Measure processor seconds per epoch of the published network, each way of computing the drug tower."""
     import torch
 
+    from sclong.data.drug_ids import pubchem_smiles
     from sclong.data.molecules import molecule_graphs
-    from sclong.data.response import read_pubchem_smiles
     from sclong.heads.deepcdr import DeepCDRNetwork, DrugGraphs
     from sclong.heads.deepcdr_training import batches
 
     torch.set_num_threads(1)
-    smiles = read_pubchem_smiles(mirror / "deepcdr/223drugs_pubchem_smiles.txt").tolist()
+    smiles = list(pubchem_smiles(mirror / "deepcdr/223drugs_pubchem_smiles.txt").values())
     begun = time.process_time()
     molecules = molecule_graphs(smiles, "deepcdr")
     found: dict[str, object] = {"graphs_s": time.process_time() - begun, "pairs": PAIRS, "threads": 1}

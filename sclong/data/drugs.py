@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from functools import lru_cache
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 
-from sclong.errors import InputDataError
+from sclong.errors import InputDataError, listing
 
 if TYPE_CHECKING:
     from rdkit import Chem
@@ -114,6 +114,44 @@ def standardise(smiles: Sequence[str]) -> tuple[list[str], pd.DataFrame]:
     rows = [(s, *_largest_fragment(s if isinstance(s, str) else "")) for s in smiles]
     report = pd.DataFrame(rows, columns=["smiles", "standardised", "what"])
     return report["standardised"].tolist(), report
+
+
+def check_structures(drugs: Iterable[str], smiles: Iterable[str]) -> dict[str, Any]:
+    """Report on the SMILES of a data set's drugs; nothing is changed: a salt stays the drug that the file has.
+
+    Parameters
+    ----------
+    drugs, smiles
+        Name and SMILES of each drug; pairs that stand more than once count once.
+
+    Returns
+    -------
+    ``salts`` how many names have a SMILES of several fragments, ``names_of_salts`` which;
+    ``salts_equal_to_another_drug`` those that would be one structure with another drug if salts were removed.
+
+    Raises
+    ------
+    InputDataError
+        Names every drug whose SMILES RDKit cannot read.
+    """
+    table = pd.DataFrame({"drug": list(drugs), "given": list(smiles)}).drop_duplicates()
+    _, report = standardise(table["given"].tolist())
+    table[["bare", "what"]] = report[["standardised", "what"]].to_numpy()
+    wrong = table[table["what"] == "invalid"]
+    if len(wrong):
+        named = [d if d == s else f"{d}: {s}" for d, s in zip(wrong["drug"], wrong["given"].astype(str), strict=True)]
+        raise InputDataError(
+            f"SMILES that are not a molecule: {listing(named, 20)}", "valid SMILES",
+            "correct or remove these drugs in the file of drugs",
+        )  # fmt: skip
+    table["structure"] = canonical_smiles(table["given"])
+    salts = table[table["what"] == "salt removed"]
+    several = table.groupby("bare")["structure"].transform("nunique") > 1
+    return {
+        "salts": salts["drug"].nunique(),
+        "names_of_salts": sorted(set(salts["drug"])),
+        "salts_equal_to_another_drug": sorted(set(salts.loc[several[salts.index], "drug"])),
+    }
 
 
 @lru_cache(maxsize=100_000)

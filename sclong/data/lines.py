@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -146,8 +146,13 @@ def _adata(values: np.ndarray, lines: object, genes: object) -> anndata.AnnData:
     return adata
 
 
-def write_lines(adata: anndata.AnnData, wanted: set[str], out: Path) -> dict[str, int]:
-    """Write ``expression.h5ad`` with the wanted lines that there are; return what was counted.
+def write_lines(adata: anndata.AnnData, wanted: set[str], out: Path) -> dict[str, Any]:
+    """Write ``expression.h5ad`` with the wanted lines that there are; return what a data set's facts say of them.
+
+    Returns
+    -------
+    ``lines``, ``lines_without_expression``, ``genes`` are counts, ``names_of_lines_without_expression`` says which;
+    ``lines_perhaps_spelled_differently``, where there are any, are those of :func:`near_names`.
 
     Raises
     ------
@@ -166,7 +171,12 @@ def write_lines(adata: anndata.AnnData, wanted: set[str], out: Path) -> dict[str
     kept.uns.clear()
     kept.uns["value_kind"] = "nonnegative"
     kept.write_h5ad(out / "expression.h5ad")
-    return {"lines": len(have), "lines_without_expression": len(wanted) - len(have), "genes": kept.n_vars}
+    missing = sorted(wanted - set(have))
+    spelled = near_names(missing, adata.obs_names)
+    return {
+        "lines": len(have), "lines_without_expression": len(missing), "names_of_lines_without_expression": missing,
+        "genes": kept.n_vars, **({"lines_perhaps_spelled_differently": spelled} if spelled else {}),
+    }  # fmt: skip
 
 
 def near_names(wanted: Iterable[str], have: Iterable[str]) -> list[str]:

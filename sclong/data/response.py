@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
+from sclong.data.drug_ids import gdsc_to_pubchem, pubchem_smiles
 from sclong.data.drugs import canonical_smiles
 from sclong.data.molecules import MoleculeGraphs
 from sclong.errors import InputDataError, listing
@@ -158,21 +159,14 @@ def read_deepcdr_layout(inputs: Mapping[str, Path]) -> pd.DataFrame:
     """
     table = read_tsv(inputs["responses"], sep=",", na_values=["", "NA"])
     table = table.set_index(table.columns[0])
-    drugs = read_tsv(inputs["drug_list"], ["drug_id", "PubCHEM"], sep=",", dtype=str)
     lines = read_tsv(inputs["annotation"], ["depMapID", "tcga_code"], dtype=str, na_values=["", "NA"])
     tissue = lines.drop_duplicates("depMapID").set_index("depMapID")["tcga_code"]
     pairs = table.rename_axis("drug_id").reset_index().melt("drug_id", var_name="cell_line", value_name="ln_ic50")
     pairs["drug_id"] = pairs["drug_id"].str.removeprefix("GDSC:")
-    pairs["pubchem"] = pairs["drug_id"].map(drugs.drop_duplicates("drug_id").set_index("drug_id")["PubCHEM"])
-    pairs["smiles"] = pairs["pubchem"].map(read_pubchem_smiles(inputs["drugs"]))
+    pairs["pubchem"] = pairs["drug_id"].map(gdsc_to_pubchem(inputs["drug_list"]))
+    pairs["smiles"] = pairs["pubchem"].map(pubchem_smiles(inputs["drugs"]))
     pairs["tissue"] = pairs["cell_line"].map(tissue)
     return pairs
-
-
-def read_pubchem_smiles(path: Path) -> pd.Series:
-    """Return PubChem id -> SMILES of a table without a header."""
-    smiles = pd.read_csv(path, sep="\t", header=None, names=["pubchem", "smiles"], dtype=str)
-    return smiles.drop_duplicates("pubchem").set_index("pubchem")["smiles"]
 
 
 # ------------------------------------------------------------------------------------------------------ graphs

@@ -19,7 +19,7 @@ from scipy import sparse
 
 from sclong.cards import Strict
 from sclong.data.drug_ids import named_smiles, structures_of
-from sclong.data.drugs import canonical_smiles, morgan_fingerprints
+from sclong.data.drugs import canonical_smiles, check_structures, morgan_fingerprints
 from sclong.data.lines import line_rows, read_deepdds_tpm, read_lines_h5ad, write_lines
 from sclong.errors import InputDataError
 from sclong.io.files import atomic_path
@@ -75,7 +75,8 @@ class DrugCombination(Task):
         ``independent``, more triples, which are the test set of the policy of that name, and
         ``independent_expression`` (transcripts per million), which adds their lines; the name of a policy, its folds.
 
-        Nothing is put right in silence: triples whose line has no expression are left out and counted; triples that
+        Nothing is put right in silence: triples whose line has no expression are left out, counted, and their lines
+        named; drugs that are written as salts stay as they are and are named; triples that
         were measured more than once (A, B is B, A) stay, as published, and are counted, those with both labels apart.
         """
         chosen = parse_options(PrepareOptions, options, self.name)
@@ -92,9 +93,10 @@ class DrugCombination(Task):
         facts["triples_without_expression"] = int((~known).sum())
         triples = triples[known].reset_index(drop=True)
         names = named_smiles(inputs["drugs"]) if "drugs" in inputs else None
-        for column in ("drug1", "drug2"):
-            drugs = triples[column].tolist()
-            triples[column] = canonical_smiles(drugs if names is None else structures_of(drugs, names))
+        given = pd.concat([triples["drug1"], triples["drug2"]])
+        structures = given.tolist() if names is None else structures_of(given, names)
+        facts |= check_structures(given, structures)
+        triples["drug1"], triples["drug2"] = np.split(np.array(canonical_smiles(structures), dtype=object), 2)
         triples["combination"] = [
             "+".join(sorted(pair)) for pair in zip(triples["drug1"], triples["drug2"], strict=True)
         ]
@@ -217,8 +219,23 @@ def read_triples(dataset: Path) -> pd.DataFrame:
 
 
 def add_lines(adata: anndata.AnnData, path: Path) -> anndata.AnnData:
-    """Add the lines of a table of transcripts per million that `adata` lacks, as log(1 + TPM); complete genes only."""
-    table = pd.read_csv(path, index_col=0).dropna(axis=1)
+    """Add the lines of a table of transcripts per million that `adata` lacks, as log(1 + TPM); complete genes only.
+
+    Raises
+    ------
+    InputDataError
+        A value that is negative, infinite or no number; an empty cell is none of these.
+    """
+    given = pd.read_csv(path, index_col=0)
+    table = given.apply(pd.to_numeric, errors="coerce")
+    wrong = (given.notna() & ~(np.isfinite(table) & (table >= 0))).to_numpy()
+    if wrong.any():
+        row, column = np.argwhere(wrong)[0]
+        raise InputDataError(
+            f"{path}: line {str(given.index[row])!r}, {str(given.columns[column])!r}: {given.iat[row, column]}",
+            "transcripts per million: numbers that are not negative", "correct the table, or leave this line out",
+        )  # fmt: skip
+    table = table.dropna(axis=1)
     table = table[~table.index.isin(adata.obs_names)]
     more = anndata.AnnData(sparse.csr_matrix(np.log1p(table.to_numpy()), dtype=np.float32))
     more.obs_names, more.var_names = table.index.astype(str), table.columns.astype(str)

@@ -15,11 +15,11 @@ import pandas as pd
 from pydantic import Field
 
 from sclong.cards import Strict
-from sclong.data.drugs import canonical_smiles, morgan_fingerprints
+from sclong.data.drug_ids import pubchem_smiles
+from sclong.data.drugs import canonical_smiles, check_structures, morgan_fingerprints
 from sclong.data.lines import (
     LineTable,
     line_rows,
-    near_names,
     read_ccle,
     read_gdsc,
     read_gdsc_table,
@@ -35,7 +35,6 @@ from sclong.data.response import (
     one_tissue_per_line,
     read_deepcdr_graphs,
     read_deepcdr_layout,
-    read_pubchem_smiles,
     read_published_parts,
     read_table_layout,
 )
@@ -95,22 +94,25 @@ class DrugResponse(Task):
         if chosen.check_unit:
             check_unit(pairs["ln_ic50"].to_numpy(float), inputs["responses"])
         lost = pairs["smiles"].isna()
+        unknown = sorted(set(pairs.loc[lost, "drug_id"]))
         facts: dict[str, Any] = {"pairs_in": len(pairs), "pairs_without_structure": int(lost.sum()),
-                                 "drugs_without_structure": pairs.loc[lost, "drug_id"].nunique()}  # fmt: skip
+                                 "drugs_without_structure": len(unknown),
+                                 "names_of_drugs_without_structure": unknown}  # fmt: skip
         pairs = pairs[~lost]
         wanted = set(pairs["cell_line"])
         for name, table in _omics(inputs, wanted).items():
             table.write(out / f"{name}.npz")
-            facts |= {f"{name}_features": table.values.shape[1], f"lines_without_{name}": len(wanted - table.names)}
+            missing = sorted(wanted - table.names)
+            facts |= {f"{name}_features": table.values.shape[1], f"lines_without_{name}": len(missing),
+                      f"names_of_lines_without_{name}": missing}  # fmt: skip
             adata = adata[[line in table.names or line not in wanted for line in adata.obs_names]]
         facts |= write_lines(adata, wanted, out)
-        spelled = near_names(wanted, adata.obs_names)
-        facts |= {"lines_perhaps_spelled_differently": spelled} if spelled else {}
         pairs = pairs[pairs["cell_line"].isin(set(adata.obs_names))].reset_index(drop=True)
         pairs = one_tissue_per_line(pairs, inputs["responses"])
         if chosen.max_pairs is not None and len(pairs) > chosen.max_pairs:
             drawn = rng("drug response pairs").choice(len(pairs), chosen.max_pairs, replace=False)
             pairs = pairs.iloc[np.sort(drawn)].reset_index(drop=True)
+        facts |= check_structures(pairs["drug_id"], pairs["smiles"])
         pairs["smiles"] = canonical_smiles(pairs["smiles"])
         pairs["sample"] = pairs["drug_id"] + "|" + pairs["cell_line"]
         pairs, repeats = merge_repeats(pairs)
@@ -118,8 +120,9 @@ class DrugResponse(Task):
         facts |= repeats | {"pairs": len(pairs), "drugs": pairs["drug_id"].nunique(),
                             "structures": pairs["smiles"].nunique()}  # fmt: skip
         if "graphs" in inputs:
-            smiles = read_pubchem_smiles(inputs["drugs"])
-            graphs = read_deepcdr_graphs(inputs["graphs"], smiles[smiles.index.isin(pairs["pubchem"])].to_dict())
+            used = set(pairs["pubchem"])
+            smiles = {key: value for key, value in pubchem_smiles(inputs["drugs"]).items() if key in used}
+            graphs = read_deepcdr_graphs(inputs["graphs"], smiles)
             graphs.write(out / "graphs.npz")
             facts["graphs_read"] = len(graphs.smiles)
         parts = []
@@ -218,19 +221,26 @@ class DrugResponse(Task):
 
 
 def _expression(inputs: Mapping[str, Any], kind: str) -> anndata.AnnData:
+    if _is_csv(inputs["expression"]):
+        return read_line_csv(inputs["expression"])
     if kind == "gdsc":
         return read_gdsc(inputs["expression"], inputs["lines"])
     return {"h5ad": read_lines_h5ad, "ccle": read_ccle, "csv": read_line_csv}[kind](inputs["expression"])
 
 
+def _is_csv(path: Path) -> bool:
+    return str(path).endswith((".csv", ".csv.gz"))
+
+
 def _omics(inputs: Mapping[str, Any], lines: set[str]) -> dict[str, LineTable]:
-    """Return the tables of lines, of `lines` only, that the card names."""
-    tables = {}
-    if "methylation" in inputs:
-        tables["methylation"] = LineTable.of(read_line_csv(inputs["methylation"]))
-    if "mutation" in inputs:
-        tables["mutation"] = read_gdsc_table(inputs["mutation"], inputs["lines"])
-    return {name: table.only(lines) for name, table in tables.items()}
+    """Return the tables of lines, of `lines` only, that the card names: lines x features as csv, or npz like GDSC's."""
+    return {name: _line_table(inputs, name).only(lines) for name in OMICS if name in inputs}
+
+
+def _line_table(inputs: Mapping[str, Any], name: str) -> LineTable:
+    if _is_csv(inputs[name]):
+        return LineTable.of(read_line_csv(inputs[name]))
+    return read_gdsc_table(inputs[name], inputs["lines"])
 
 
 def _published(dataset: Path, policy: str) -> pd.DataFrame | None:

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from sclong.data.drug_ids import broad_smiles, gdsc_to_pubchem, named_smiles, pubchem_smiles, resolve, structures_of
-from sclong.data.drugs import _fingerprint, canonical_smiles, morgan_fingerprints, standardise
+from sclong.data.drugs import _fingerprint, canonical_smiles, check_structures, morgan_fingerprints, standardise
 from sclong.errors import InputDataError
 
 ETHANOL, ETHANOL_REVERSED, ASPIRIN = "CCO", "OCC", "CC(=O)Oc1ccccc1C(=O)O"
@@ -69,6 +69,17 @@ def test_salts_are_removed_and_what_is_no_molecule_is_reported() -> None:
 
 def test_the_fragment_with_the_most_atoms_stays_whatever_the_order() -> None:
     assert standardise(["[Cl-].CC[NH3+]", "CC[NH3+].[Cl-]", "CN.CO", "CO.CN"])[0] == ["CC[NH3+]"] * 2 + ["CN"] * 2
+
+
+def test_salts_are_named_and_every_invalid_drug() -> None:
+    drugs, smiles = ["base", "salt", "salt", "other", "alone"], ["CCN", "CCN.Cl", "CCN.Cl", "OCC", "CC(=O)[O-].[Na+]"]
+    assert check_structures(drugs, smiles) == {
+        "salts": 2, "names_of_salts": ["alone", "salt"], "salts_equal_to_another_drug": ["salt"],
+    }  # fmt: skip
+    assert check_structures(smiles[3:4], smiles[3:4])["names_of_salts"] == []
+    with pytest.raises(InputDataError, match=r"'a: C1CC', 'CCX'") as error:
+        check_structures(["a", "CCX", "c"], ["C1CC", "CCX", "CCO"])
+    assert "not a molecule" in error.value.found and "CCO" not in error.value.found
 
 
 # --------------------------------------------------------------------------------------------- identifiers

@@ -20,6 +20,18 @@ def test_names_that_differ_in_case_or_signs_are_said_and_not_matched(tmp_path: P
         write_lines(read_line_csv(tmp_path / "x.csv"), {"MCF-7"}, tmp_path)
 
 
+def test_lines_without_expression_are_named(tmp_path: Path) -> None:
+    (tmp_path / "x.csv").write_text("line,G1\nMCF7,1\nSW480,2\n")
+    facts = write_lines(read_line_csv(tmp_path / "x.csv"), {"MCF-7", "SW48", "SW480"}, tmp_path)
+    assert facts == {
+        "lines": 1, "genes": 1, "lines_without_expression": 2, "names_of_lines_without_expression": ["MCF-7", "SW48"],
+        "lines_perhaps_spelled_differently": ["MCF-7 / MCF7"],
+    }  # fmt: skip
+    assert "lines_perhaps_spelled_differently" not in write_lines(
+        read_line_csv(tmp_path / "x.csv"), {"MCF7", "SW48"}, tmp_path
+    )
+
+
 def test_a_published_table(tmp_path: Path) -> None:
     path = tmp_path / "x.csv"
     path.write_text(",G1,G2\nACH-1,0.5,1\nACH-2,0,3\n")

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from sclong.cards import ModelCard, load_cards
+from sclong.cards import BenchmarkCard, ModelCard, load_cards
 from sclong.errors import CardError, InputDataError
 from sclong.metrics.ranking import auroc
 from sclong.models.base import Predictor
@@ -110,9 +110,37 @@ def test_every_row_answers_both_orders_of_a_pair_alike(root: Path) -> None:
         np.testing.assert_allclose(answers[0], answers[1], rtol=1e-4, atol=1e-6, err_msg=name)
 
 
-def test_the_published_protocol_is_as_published(root: Path) -> None:
-    card = load_cards(root / "config" / "models", ModelCard)["deepdds_gcn_published"]
+@pytest.mark.parametrize(
+    ("name", "source", "published_as"),
+    [
+        ("deepdds_gcn_published", None, "DeepDDS_GCN"),
+        ("deepdds_gat_published", None, "DeepDDS_GAT"),
+        ("deepdds_sclong_published", "sclong", "scLong"),
+        ("deepdds_fork_published", None, "DeepDDS"),
+    ],
+)
+def test_cards_of_the_published_protocol(root: Path, name: str, source: str | None, published_as: str) -> None:
+    card = load_cards(root / "config" / "models", ModelCard)[name]
     assert card.protocol == "paper" and card.selects_on_test
+    assert (card.features_of, card.published_as) == (source, published_as)
+    independent = load_cards(root / "config" / "benchmarks", BenchmarkCard)["drug_combination_independent"]
+    assert published_as in {p.model for p in independent.paper}
+    for preset in ("demo", "small", "paper"):
+        adapter = load_adapter(card.for_preset(preset))
+        assert isinstance(adapter, DeepDDS) and adapter.published
+        used = adapter.options
+        assert (used.symmetric, used.shuffle, used.patience, used.evaluate_every) == (False, False, None, 5)
+        if name in ("deepdds_sclong_published", "deepdds_fork_published"):  # the scLong paper's
+            assert (used.learning_rate, used.joined) == (1e-4, (256, 128))
+            assert preset == "demo" or (used.epochs, used.batch_size) == (100, 256)
+    problem, truth = toy(sees_truth=True)
+    adapter = load_adapter(small_options(card))
+    assert isinstance(adapter, DeepDDS)
+    answer = adapter.predict(problem, 0) if source is None else adapter.predict_from(problem, features(), 0)
+    assert answer.shape == (len(truth), 1) and np.isfinite(answer).all()
+
+
+def test_the_published_protocol_is_as_published() -> None:
     model = DeepDDS(published=True, symmetric=False, shuffle=False, **{**SMALL, "epochs": 5})  # type: ignore[arg-type]
     problem, _ = toy(sees_truth=True)
     hidden, _ = toy()

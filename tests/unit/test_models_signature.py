@@ -27,7 +27,7 @@ VECTORS = np.array([[1, 5], [3, 5], [100, 100], [5, 5]], dtype=np.float32)
 CARDS = {
     "deepce": None, "deepce_sclong": "sclong", "deepce_sclong_static": "sclong_gene_table",
     "deepce_sclong_published": "sclong_gene_table", "deepce_sclong_random": "sclong_random",
-    "deepce_gene2vec": "gene2vec", "deepce_random_genes": "random_gene_table",
+    "deepce_gene2vec": "gene2vec", "deepce_random_genes": "random_gene_table", "deepce_pca": "pca",
 }  # fmt: skip
 
 

@@ -93,6 +93,8 @@ def test_prepare_matches_lines_by_their_whole_name(inputs: dict[str, Path], tmp_
     facts = TASK.prepare(inputs, {}, tmp_path)
     assert (facts["triples_in"], facts["triples"]) == (331, 330)
     assert (facts["lines"], facts["lines_without_expression"], facts["triples_without_expression"]) == (8, 1, 1)
+    assert facts["names_of_lines_without_expression"] == ["SW48"]
+    assert (facts["salts"], facts["names_of_salts"], facts["salts_equal_to_another_drug"]) == (0, [], [])
     assert (facts["repeated_triples"], facts["triples_with_both_labels"]) == (0, 0)
     triples = pd.read_csv(tmp_path / "triples.tsv", sep="\t")
     assert "SW48" not in set(triples["cell"]) and "SW480" in set(triples["cell"])
@@ -140,7 +142,7 @@ def test_drugs_by_name_need_a_structure(inputs: dict[str, Path], tmp_path: Path)
 
 def test_what_is_wrong_is_named(inputs: dict[str, Path], tmp_path: Path) -> None:
     for column, value, message in [
-        ("drug2", "c1cccc", "'c1cccc' is not a molecule"),
+        ("drug2", "c1cccc", "not a molecule: 'c1cccc'"),
         ("label", 2, "labels '2'"),
         ("label", None, "labels 'nan'"),
     ]:
@@ -266,6 +268,20 @@ def test_an_independent_set_is_the_test(inputs: dict[str, Path], tmp_path: Path)
     test = problem.samples.loc[problem.test_samples]
     assert test[["drug1", "drug2", "cell", "scenario"]].to_numpy().tolist() == [["CCO", "CCC", "NEW", "independent"]]
     assert len(problem.rows("validation")) > 0
+    for value in (-0.5, np.inf, "high"):
+        tpm.astype(object).replace({"more": {np.e - 1: value}}).to_csv(tmp_path / "tpm.csv.gz")
+        with pytest.raises(InputDataError, match=f"line 'NEW', 'more': {value}"):
+            TASK.prepare({**inputs, **more}, {}, tmp_path / "out")
+
+
+def test_a_salt_is_another_drug_and_is_named(inputs: dict[str, Path], tmp_path: Path) -> None:
+    table = triples_table()
+    salt = f"{DRUGS[1]}.Cl"
+    table.loc[table["drug1"] == DRUGS[1], "drug1"] = salt
+    table.to_csv(tmp_path / "salts.tsv", sep="\t", index=False)
+    facts = TASK.prepare({**inputs, "triples": tmp_path / "salts.tsv"}, {}, tmp_path)
+    assert (facts["salts"], facts["names_of_salts"], facts["salts_equal_to_another_drug"]) == (1, [salt], [salt])
+    assert len(both_drugs(pd.read_csv(tmp_path / "triples.tsv", sep="\t"))) == 13
 
 
 # ------------------------------------------------------------------------------------- floors, ceilings, models
@@ -368,7 +384,7 @@ def test_published_tables_and_folds_of_deepdds(mirror: Path, tmp_path: Path) -> 
     }
     facts = TASK.prepare(inputs, {"expression_format": "deepdds_tpm"}, tmp_path)  # type: ignore[arg-type]
     assert (facts["triples"], facts["lines"], facts["genes"], facts["repeated_triples"]) == (12_415, 31, 954, 185)
-    assert facts["triples_with_both_labels"] == 26
+    assert (facts["triples_with_both_labels"], facts["salts"]) == (26, 0)
     sizes = {
         "leave_combination_out": [2540, 2502, 2527, 2436, 2410],
         "leave_drug_out": [4603, 4068, 4965, 4560, 4403],
@@ -403,6 +419,7 @@ def test_the_independent_set_loses_the_lines_without_expression(mirror: Path, tm
     facts = TASK.prepare(inputs, {"expression_format": "deepdds_tpm"}, tmp_path)
     assert (facts["triples_in"], facts["triples_without_expression"], facts["triples"]) == (13_083, 46, 13_037)
     assert (facts["lines"], facts["lines_without_expression"], facts["genes"]) == (53, 2, 941)
+    assert facts["names_of_lines_without_expression"] == ["22RV1", "HCC1806"] and facts["salts"] == 0
     (problem,) = TASK.problems(tmp_path, TASK.split(tmp_path, "independent", {}, 1))
     assert len(problem.test_samples) == 622
     test = problem.samples.loc[problem.test_samples]

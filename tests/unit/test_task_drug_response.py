@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import io
 import zipfile
 from pathlib import Path
@@ -12,6 +13,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from sclong.data.drug_ids import pubchem_smiles
 from sclong.data.lines import line_rows
 from sclong.data.molecules import molecule_graphs
 from sclong.data.response import (
@@ -19,7 +21,6 @@ from sclong.data.response import (
     check_unit,
     read_deepcdr_graphs,
     read_deepcdr_layout,
-    read_pubchem_smiles,
     read_published_parts,
 )
 from sclong.errors import CardError, InputDataError
@@ -108,6 +109,8 @@ def test_prepare_keeps_and_counts(inputs: dict[str, Path], tmp_path: Path) -> No
     assert facts["pairs_in"] == 25 * 20 + 1 - 1  # one without a value
     assert facts["pairs"] == facts["pairs_in"] - 1  # the line without expression
     assert (facts["lines"], facts["lines_without_expression"]) == (20, 1)
+    assert facts["names_of_lines_without_expression"] == ["not_sequenced"]
+    assert facts["names_of_drugs_without_structure"] == facts["names_of_salts"] == []
     assert (facts["drugs"], facts["structures"]) == (25, 24)
     pairs = pd.read_csv(tmp_path / "pairs.tsv", sep="\t", dtype=str)
     assert pairs["sample"].tolist()[:2] == ["1|SW48", "1|SW480"] and pairs["sample"].is_unique
@@ -156,7 +159,7 @@ def test_lines_named_like_numbers_stay_text(inputs: dict[str, Path], tmp_path: P
 
 def test_what_is_wrong_is_named(inputs: dict[str, Path], tmp_path: Path) -> None:
     for role, columns, message in [
-        ("drugs", {"smiles": "c1cccc"}, "'c1cccc' is not a molecule"),
+        ("drugs", {"smiles": "c1cccc"}, "not a molecule: '1: c1cccc'"),
         ("drugs", {"drug_id": "x"}, "drugs '1' are not in"),
         ("responses", {"ln_ic50": "high"}, "ln_ic50 'high'"),
         ("responses", {"ln_ic50": "inf"}, "ln_ic50 'inf'"),
@@ -353,12 +356,45 @@ def test_deepcdr_layout(tmp_path: Path) -> None:
     (tmp_path / "out").mkdir()
     facts = TASK.prepare(inputs, {"layout": "deepcdr"}, tmp_path / "out")
     assert (facts["pairs_in"], facts["pairs_without_structure"]) == (11, 3)
-    assert (facts["lines"], facts["lines_without_expression"]) == (2, 1)
+    assert facts["names_of_drugs_without_structure"] == ["7"]
+    assert (facts["lines"], facts["names_of_lines_without_expression"]) == (2, ["ACH-3"])
     pairs = pd.read_csv(tmp_path / "out/pairs.tsv", sep="\t", keep_default_na=False, dtype=str).set_index("sample")
     assert sorted(pairs.index) == ["1|ACH-1", "2|ACH-1", "2|ACH-2", "8|ACH-1", "8|ACH-2"]
     assert pairs.loc["8|ACH-1", "smiles"] == "CCO" and pairs.loc["2|ACH-2", "tissue"] == ""
     adata = anndata.read_h5ad(tmp_path / "out/expression.h5ad")
     np.testing.assert_allclose(adata.to_df().loc["ACH-1"], [0.0, 1.5])  # x - min(x) of the line
+
+
+def test_an_id_with_two_answers_is_an_error(tmp_path: Path) -> None:
+    inputs = write_deepcdr(tmp_path)
+    for role, more in (("drug_list", "1,A,,T,P,5208,1,1\n"), ("drugs", "3385\tCCC\n")):
+        text = inputs[role].read_text()
+        inputs[role].write_text(text + more)
+        with pytest.raises(InputDataError, match="with two answers"):
+            read_deepcdr_layout(inputs)
+        inputs[role].write_text(text)
+    assert read_deepcdr_layout(inputs)["smiles"].notna().sum() == 9
+
+
+def test_published_tables_of_lines_are_read_as_csv(tmp_path: Path) -> None:
+    """Expression, methylation and mutations, lines x features, whatever the other formats are."""
+    inputs = write_deepcdr(tmp_path)
+    del inputs["lines"]
+    (tmp_path / "expression.csv").write_text(",TP53,EGFR\nACH-1,0,1.5\nACH-2,2,3\n")
+    (tmp_path / "mutation.csv").write_text(",TP53.7578406,KRAS.25398284\nACH-1,0,1\nACH-2,1,0\nACH-3,0,0\n")
+    with gzip.open(tmp_path / "methylation.csv.gz", "wt") as file:
+        file.write(",M1\nACH-1,0.5\nACH-2,0.25\n")
+    files = {"expression": "expression.csv", "mutation": "mutation.csv", "methylation": "methylation.csv.gz"}
+    (tmp_path / "out").mkdir()
+    facts = TASK.prepare(
+        {**inputs, **{k: tmp_path / v for k, v in files.items()}}, {"layout": "deepcdr"}, tmp_path / "out"
+    )
+    assert (facts["lines"], facts["genes"], facts["mutation_features"], facts["methylation_features"]) == (2, 2, 2, 1)
+    assert facts["names_of_lines_without_methylation"] == ["ACH-3"] and not facts["lines_without_mutation"]
+    split = pd.DataFrame({"fold": "0", "sample": ["2|ACH-2", "2|ACH-1"], "part": ["train", "test"], "scenario": ""})
+    (problem,) = TASK.problems(tmp_path / "out", split)
+    assert problem.context["mutation"].loc["ACH-2"].tolist() == [1, 0]
+    assert problem.context["expression"].loc["ACH-1"].tolist() == [0, 1.5]
 
 
 def write_graphs(path: Path, graphs: dict[str, tuple[np.ndarray, list[list[int]]]]) -> None:
@@ -468,7 +504,7 @@ def test_the_published_pairs_are_found(mirror: Path) -> None:
 
 @pytest.mark.mirror
 def test_the_published_graphs_are_those_of_the_molecules(mirror: Path) -> None:
-    smiles = read_pubchem_smiles(mirror / "deepcdr/223drugs_pubchem_smiles.txt").to_dict()
+    smiles = pubchem_smiles(mirror / "deepcdr/223drugs_pubchem_smiles.txt")
     published = read_deepcdr_graphs(mirror / "deepcdr/drug_graph_feat.zip", smiles)
     assert published.graphs.n_molecules == 223 and published.graphs.atoms.shape[1] == 75
     ours = molecule_graphs(published.smiles.tolist(), "deepcdr")
