@@ -92,7 +92,8 @@ def results() -> str | None:
     folder = ROOT / "results"
     if not (folder / "summary.tsv").is_file() or read_json(folder / "preset.json")["preset"] != "demo":
         return None
-    table = primary_table(read_tsv(folder / "summary.tsv", dtype={"scenario": str}))
+    summary = read_tsv(folder / "summary.tsv", dtype={"scenario": str})
+    table = primary_table(summary[summary["protocol"] == "strict"])
     lines = [
         "| benchmark | scenario | metric | floor | best classical | scLong, random weights | scLong | ceiling |",
         "|---|---|---|---|---|---|---|---|",

@@ -178,7 +178,7 @@ def _worked_out(args: argparse.Namespace) -> tuple[Plan, list[Job], Costs, str |
     """Return the plan, its jobs and costs, and the profile; says on standard error what was added to the settings."""
     from sclong.config import load_config
     from sclong.plan import make_plan
-    from sclong.plan_costs import retries_of, work_out
+    from sclong.plan_costs import attempts_of, work_out
     from sclong.plan_jobs import dry_run, settings_for_results, user_config
 
     load_config(user_config([*args.settings, *args.config]))  # mistakes are explained before Snakemake is asked
@@ -189,7 +189,7 @@ def _worked_out(args: argparse.Namespace) -> tuple[Plan, list[Job], Costs, str |
     profile = {None: "slurm" if paper else None, "none": None}.get(args.profile, args.profile)
     run = dry_run(settings, profile, args.target)
     plan = make_plan(run.config)
-    return plan, run.jobs, work_out(plan, run.jobs, retries_of(profile)), profile
+    return plan, run.jobs, work_out(plan, run.jobs, attempts_of(profile)), profile
 
 
 def _plan(args: argparse.Namespace) -> None:

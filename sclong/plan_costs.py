@@ -6,14 +6,15 @@ of these is to be had it is unknown.
 
 from __future__ import annotations
 
+import contextlib
+import dataclasses
 import json
 import math
-from collections.abc import Container, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Container, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from sclong.cards import load_yaml
 from sclong.io.sources import availability
 from sclong.io.tables import read_tsv
 from sclong.plan import Plan
@@ -31,6 +32,35 @@ GPU_GB = {"A100 40 GB": 40, "A100 or H100 80 GB": 80, "H200": 141}
 
 
 @dataclass(frozen=True)
+class Attempts:
+    """How a profile starts a failed job again.
+
+    Attributes
+    ----------
+    retries
+        How often.
+    table
+        What it asks for, rule by rule, instead of what stands beside the rule (``set-resources``).
+    """
+
+    retries: int = 0
+    table: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+
+    def asked(self, job: Job, attempt: int) -> Job:
+        """Return what a job asks for at an attempt: by the table, else that many times what it asked for at first."""
+        said, out = self.table.get(job.rule, {}), {"mem_mb": job.mem_mb, "runtime": job.runtime_min}
+        for name, first in out.items():
+            out[name] = first and attempt * first
+            with contextlib.suppress(Exception):  # not there, or of things that only Snakemake knows
+                out[name] = int(eval(str(said[name]), {"attempt": attempt}))
+        return dataclasses.replace(job, mem_mb=out["mem_mb"], runtime_min=out["runtime"])
+
+    def all_of(self, job: Job) -> list[Job]:
+        """Return what a job asks for, attempt by attempt."""
+        return [self.asked(job, attempt) for attempt in range(1, self.retries + 2)]
+
+
+@dataclass(frozen=True)
 class RuleCost:
     """Jobs of one kind of rule: how many, and the largest request and the summed hours among them.
 
@@ -42,6 +72,7 @@ class RuleCost:
     threads: int
     mem_gb: float | None
     limit_h: float | None
+    nodes: int
     gpus: int
     partition: str | None
     cpu_hours: float | None
@@ -129,7 +160,7 @@ def gpu_hours(plan: Plan, utilisation: float) -> float | None:
     return config.steps * config.batch_size * flops / (utilisation * GPU_FLOPS) / 3600
 
 
-def work_out(plan: Plan, jobs: Sequence[Job], retries: int = 0) -> Costs:
+def work_out(plan: Plan, jobs: Sequence[Job], attempts: Attempts | None = None) -> Costs:
     """Work out what jobs of a plan cost.
 
     Parameters
@@ -138,8 +169,8 @@ def work_out(plan: Plan, jobs: Sequence[Job], retries: int = 0) -> Costs:
         The configuration they belong to.
     jobs
         From :func:`sclong.plan_jobs.dry_run`.
-    retries
-        How often the profile starts a failed job again, each time with a longer limit.
+    attempts
+        How the profile starts a failed job again (:func:`attempts_of`); default: never.
     """
     cells, counted = cells_of_corpus(plan)
     kinds: dict[str, list[Job]] = {}
@@ -152,7 +183,8 @@ def work_out(plan: Plan, jobs: Sequence[Job], retries: int = 0) -> Costs:
         *_disk(plan, kinds, cells, counted),
         *_training(plan, kinds),
     ]
-    return Costs(plan.config.preset, plan.config.results_dir, rules, figures, _notes(plan, kinds, figures, retries))
+    notes = _notes(plan, kinds, figures, attempts or Attempts())
+    return Costs(plan.config.preset, plan.config.results_dir, rules, figures, notes)
 
 
 def _rule_cost(kind: str, jobs: Sequence[Job], plan: Plan, cells: int | None) -> RuleCost:
@@ -171,7 +203,8 @@ def _rule_cost(kind: str, jobs: Sequence[Job], plan: Plan, cells: int | None) ->
     largest = max(jobs, key=lambda job: job.gpus)
     return RuleCost(
         kind, len(jobs), max(job.threads for job in jobs), max(memory) / 1000 if memory else None,
-        max(limits) / 60 if limits else None, largest.gpus, largest.partition, cpu_hours, gpus_h, rests_on,
+        max(limits) / 60 if limits else None, max(job.nodes for job in jobs), largest.gpus, largest.partition,
+        cpu_hours, gpus_h, rests_on,
     )  # fmt: skip
 
 
@@ -240,7 +273,7 @@ def _training(plan: Plan, kinds: dict[str, list[Job]]) -> list[Figure]:
     return out
 
 
-def _notes(plan: Plan, kinds: dict[str, list[Job]], figures: Sequence[Figure], retries: int) -> list[str]:
+def _notes(plan: Plan, kinds: dict[str, list[Job]], figures: Sequence[Figure], attempts: Attempts) -> list[str]:
     out = []
     if plan.blocked:
         out.append(
@@ -255,14 +288,14 @@ def _notes(plan: Plan, kinds: dict[str, list[Job]], figures: Sequence[Figure], r
     if plan.config.pretrain.device != "cuda" or "pretrain" not in kinds:
         return out
     days = values.get(f"days of training at {MFU[1]:.0%} of the GPUs")
-    limit = kinds["pretrain"][0].runtime_min
-    if days is not None and limit is not None:
-        allowed = sum(limit * attempt for attempt in range(1, retries + 2)) / 60 / 24
+    limits = [job.runtime_min for job in attempts.all_of(kinds["pretrain"][0])]
+    if days is not None and None not in limits:
+        allowed = sum(limit or 0 for limit in limits) / 60 / 24
         if days > allowed:
             out.append(
-                f"pretrain needs {days:.1f} days at {MFU[1]:.0%}; its jobs may take {allowed:.1f} in all ({retries} "
-                "retries, each goes on from a checkpoint): more GPUs (pretrain: parallel, processes, nodes), fewer "
-                "steps, or start the run again"
+                f"pretrain needs {days:.1f} days at {MFU[1]:.0%}; its jobs may take {allowed:.1f} in all "
+                f"({attempts.retries} retries, each goes on from a checkpoint): more GPUs (pretrain: parallel, "
+                "processes, nodes), fewer steps, or start the run again"
             )
     need = values.get("memory of a training process")
     if need is not None and need > 1e9 * max(GPU_GB.values()):
@@ -286,12 +319,19 @@ def _fitting(plan: Plan) -> str:
     return "cells that fit in 90 % of it: " + ", ".join(f"{name}: {cells}" for name, cells in fits.items())
 
 
-def retries_of(profile: str | None, root: Path = Path(".")) -> int:
-    """Return the retries that a profile of this repository says; 0 where it says none."""
-    for folder in (root / profile, root / "profiles" / profile) if profile else ():
-        if (folder / "config.yaml").is_file():
-            return int(load_yaml(folder / "config.yaml").get("retries", 0))
-    return 0
+def attempts_of(profile: str | None, root: Path = Path(".")) -> Attempts:
+    """Return how a profile of this repository starts failed jobs again; never where it says nothing.
+
+    The profile is read as Snakemake reads it: with the expressions in it, which look at this program's command line.
+    """
+    for folder in (Path(profile), Path("profiles") / profile) if profile else ():
+        if (root / folder / "config.yaml").is_file():
+            import yte
+
+            with contextlib.chdir(root):
+                said = yte.process_yaml((folder / "config.yaml").read_text(), require_use_yte=True)
+            return Attempts(int(said.get("retries", 0)), said.get("set-resources", {}))
+    return Attempts()
 
 
 def as_json(costs: Costs) -> str:
@@ -318,12 +358,17 @@ def _size(value: float | None, unit: str) -> str:
 
 def as_table(costs: Costs) -> str:
     """Return everything as two tables for people, and notes."""
-    header = ["kind of job", "jobs", "threads", "memory GB", "limit h", "GPUs", "CPU-hours", "GPU-hours", "rests on"]
+    header = ["kind of job", "jobs", "threads", "memory GB", "limit h", "nodes", "GPUs", "CPU-hours", "GPU-hours"]
     rows: list[list[Any]] = [
-        [r.kind, str(r.jobs), str(r.threads), _text(r.mem_gb), _text(r.limit_h), str(r.gpus), _text(r.cpu_hours),
-         _text(r.gpu_hours, 0) if r.gpus or r.gpu_hours is not None else "-", r.rests_on]
+        [r.kind, str(r.jobs), str(r.threads), _text(r.mem_gb), _text(r.limit_h), str(r.nodes), str(r.gpus),
+         _text(r.cpu_hours), _text(r.gpu_hours, 0) if r.gpus or r.gpu_hours is not None else "-"]
         for r in costs.rules
     ]  # fmt: skip
+    if any(r.partition for r in costs.rules):
+        header.append("partition")
+        rows = [[*row, r.partition or "-"] for row, r in zip(rows, costs.rules, strict=True)]
+    header.append("rests on")
+    rows = [[*row, r.rests_on] for row, r in zip(rows, costs.rules, strict=True)]
     figures = [[f.name, _size(f.value, f.unit), f.rests_on] for f in costs.figures]
     lines = [f"preset {costs.preset}, results in {costs.results_dir}/; requests are those of a first attempt", ""]
     lines += [*_columns([header, *rows]), "", *_columns([["of the whole run", "", "rests on"], *figures])]

@@ -11,7 +11,7 @@ from sclong.doctor.machine import check_disk, check_file_system, check_gpus, che
 from sclong.doctor.network import check_mirror
 from sclong.doctor.slurm import check_slurm, profile_partitions
 from sclong.plan import Plan
-from sclong.plan_costs import Costs
+from sclong.plan_costs import Costs, attempts_of
 from sclong.plan_jobs import Job
 
 CHECKS: dict[str, Check] = {
@@ -49,7 +49,7 @@ def diagnose(
     """
     case = Case(
         plan, jobs, costs, tools or Tools(), dict(os.environ) if environment is None else environment,
-        profile_partitions(profile, root), root,
+        profile_partitions(profile, root), root, attempts_of(profile, root),
     )  # fmt: skip
     out = []
     for name, check in CHECKS.items():

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Literal
 
 from sclong.plan import Plan
-from sclong.plan_costs import Costs
+from sclong.plan_costs import Attempts, Costs
 from sclong.plan_jobs import Job
 
 Level = Literal["ok", "warning", "error"]
@@ -123,6 +123,8 @@ class Case:
         Partitions that the profile names, and what it says of their limits.
     root
         Folder of the repository.
+    attempts
+        How the profile starts failed jobs again.
     """
 
     plan: Plan
@@ -132,6 +134,7 @@ class Case:
     environment: dict[str, str]
     partitions: dict[str, dict[str, object]] = field(default_factory=dict)
     root: Path = Path(".")
+    attempts: Attempts = field(default_factory=Attempts)
 
     @cached_property
     def slurm(self) -> bool:

@@ -12,7 +12,10 @@ from sclong.cards import load_yaml
 from sclong.doctor.findings import Case, Finding
 from sclong.plan_jobs import Job
 
-SHORTEST_MEMORY_OF_JOBS_S = 120
+SHORTEST_MEMORY_OF_JOBS_S = 240
+"""Above the longest interval (180 s) at which the executor asks squeue how jobs ended."""
+LOCAL_RULES = {"fetch", "census_list"}
+"""Rules that run where Snakemake runs, and are no jobs of SLURM."""
 
 
 @dataclass(frozen=True)
@@ -108,7 +111,14 @@ def check_slurm(case: Case) -> list[Finding]:
     queue = case.tools.run(["squeue", "-h", "-u", getpass.getuser(), "-o", "%T"])
     mine = f"; {len(queue.out.split())} jobs of yours in the queue" if queue.good else ""
     out = [Finding("SLURM", "ok", f"controller up; partitions {found}{mine}")]
-    return [*out, *_partitions(case, there), *_fits(case, there), *_account(case), *_memory_of_jobs(case)]
+    return [
+        *out, *_partitions(case, there), *_fits(case, there), *_account(case), *_longest_of_account(case),
+        *_settings(case),
+    ]  # fmt: skip
+
+
+def _submitted(case: Case) -> list[Job]:
+    return [job for job in case.jobs if job.rule not in LOCAL_RULES]
 
 
 def _hours(minutes: float) -> str:
@@ -145,32 +155,51 @@ def _partitions(case: Case, there: dict[str, Partition]) -> list[Finding]:
 
 
 def _fits(case: Case, there: dict[str, Partition]) -> list[Finding]:
-    """Find the rules whose jobs no partition can take."""
+    """Find the rules whose jobs no partition can take, at their first attempt or at a later one."""
     named = [there[name] for name in case.partitions if name in there] or list(there.values())
-    misfits: dict[str, str] = {}
-    for job in case.jobs:
+    first: dict[str, str] = {}
+    later: dict[str, str] = {}
+    for job in _submitted(case):
         able = [there[job.partition]] if job.partition in there else named
-        if job.rule != "fetch" and able and all(misfit(job, partition) for partition in able):
-            best = min(able, key=lambda partition: misfit(job, partition).count(",") + (partition.gpus < job.gpus))
-            misfits.setdefault(job.rule, f"{job.rule}: {misfit(job, best)} in {best.name}")
-    if not misfits:
-        return [Finding("limits", "ok", "every job's first attempt fits a partition")]
-    shown = list(misfits.values())
-    return [
-        Finding(
-            "limits", "error", "; ".join(shown[:6]) + (f"; {len(shown) - 6} more rules" if len(shown) > 6 else ""),
-            "requests within the limits of a partition",
-            "name larger partitions in profiles/slurm, or ask for less there (set-resources)",
-        )
-    ]  # fmt: skip
+        for attempt, asked in enumerate(case.attempts.all_of(job), 1):
+            if able and all(misfit(asked, partition) for partition in able):
+                best = min(able, key=lambda p: misfit(asked, p).count(",") + (p.gpus < asked.gpus))
+                said = f"{misfit(asked, best)} in {best.name}"
+                if attempt == 1:
+                    first.setdefault(job.rule, f"{job.rule}: {said}")
+                else:
+                    later.setdefault(job.rule, f"{job.rule}, attempt {attempt}: {said}")
+                break
+    out = [Finding("limits", "ok", "every job's first attempt fits a partition")]
+    if first:
+        out = [Finding("limits", "error", _some(first), "requests within the limits of a partition",
+                       "name larger partitions in profiles/slurm, or ask for less there (set-resources)")]  # fmt: skip
+    if later:
+        out.append(
+            Finding("later attempts", "warning", _some(later), "requests that stay within the limits of a partition",
+                    'cap them in set-resources of the profile, as "min(attempt * 1440, 2880)", or lower its retries')
+        )  # fmt: skip
+    return out
+
+
+def _some(said: dict[str, str]) -> str:
+    shown = list(said.values())
+    return "; ".join(shown[:6]) + (f"; {len(shown) - 6} more rules" if len(shown) > 6 else "")
+
+
+def _associations(case: Case) -> list[tuple[str, str, float]] | None:
+    """Return account, partition ("": any) and longest job in minutes of each association; None without accounts."""
+    user = getpass.getuser()
+    said = case.tools.run(["sacctmgr", "-nP", "show", "assoc", f"user={user}", "format=account,partition,maxwall"])
+    rows = [line.strip().split("|") for line in said.out.splitlines() if line.count("|") >= 2]
+    return [(row[0], row[1], parse_minutes(row[2])) for row in rows] if said.good else None
 
 
 def _account(case: Case) -> list[Finding]:
-    user = getpass.getuser()
-    said = case.tools.run(["sacctmgr", "-nP", "show", "assoc", f"user={user}", "format=account,partition,maxwall"])
-    if not said.good:
+    user, found = getpass.getuser(), _associations(case)
+    if found is None:
         return [Finding("account", "ok", "this SLURM keeps no accounts (no slurmdbd)")]
-    accounts = sorted({line.split("|")[0] for line in said.out.splitlines() if line.strip()})
+    accounts = sorted({account for account, _, _ in found})
     wanted = sorted({job.account for job in case.jobs if job.account})
     missing = [name for name in wanted if name not in accounts]
     if missing or not accounts:
@@ -187,20 +216,49 @@ def _account(case: Case) -> list[Finding]:
     return [Finding("account", "ok", f"account {', '.join(wanted) or accounts[0]}")]
 
 
-def _memory_of_jobs(case: Case) -> list[Finding]:
-    """Without accounts, states of jobs come from squeue, which forgets."""
-    shown = case.tools.run(["scontrol", "show", "config"])
-    age = re.search(r"MinJobAge\s*=\s*(\d+)", shown.out)
-    if not shown.good or "accounting_storage/slurmdbd" in shown.out or not age:
-        return []
-    if int(age[1]) >= SHORTEST_MEMORY_OF_JOBS_S:
+def _longest_of_account(case: Case) -> list[Finding]:
+    """Compare times, last attempts included, with the longest that any of the user's associations allows."""
+    found = _associations(case) or []
+    over: dict[str, str] = {}
+    for job in _submitted(case):
+        limit = max((minutes for account, _, minutes in found if job.account in (None, account)), default=math.inf)
+        for attempt, asked in enumerate(case.attempts.all_of(job), 1):
+            if (asked.runtime_min or 0) > limit:
+                over.setdefault(job.rule, f"{job.rule}, attempt {attempt}: {asked.runtime_min} min of {limit:.0f}")
+                break
+    if not over:
         return []
     return [
-        Finding(
-            "job states", "warning", f"no slurmdbd, and finished jobs are forgotten after {age[1]} s",
-            f"MinJobAge of at least {SHORTEST_MEMORY_OF_JOBS_S} s", "ask the administrators to raise it",
-        )
+        Finding("MaxWall", "warning", _some(over), "times within MaxWall of your account (sacctmgr show assoc)",
+                "cap them in set-resources of the profile, or ask for a longer limit: such a job waits for ever")
     ]  # fmt: skip
+
+
+def _settings(case: Case) -> list[Finding]:
+    """Look at settings of the cluster on which Snakemake relies."""
+    shown = case.tools.run(["scontrol", "show", "config"])
+    out = []
+    if shown.good and re.search(r"EnforcePartLimits\s*=\s*NO\b", shown.out):
+        out.append(
+            Finding("limits of partitions", "warning", "EnforcePartLimits is NO: a job beyond them waits for ever",
+                    "a job that no partition can take is refused by sbatch",
+                    "heed the lines above; scancel what squeue --me shows with a reason like PartitionTimeLimit")
+        )  # fmt: skip
+    age = re.search(r"MinJobAge\s*=\s*(\d+)", shown.out)
+    if (
+        shown.good
+        and "accounting_storage/slurmdbd" not in shown.out
+        and age
+        and int(age[1]) < SHORTEST_MEMORY_OF_JOBS_S
+    ):
+        out.append(
+            Finding(
+                "job states", "warning", f"no slurmdbd, and finished jobs are forgotten after {age[1]} s",
+                f"MinJobAge of at least {SHORTEST_MEMORY_OF_JOBS_S} s: states are asked every 180 s or more often",
+                "ask the administrators to raise it",
+            )
+        )  # fmt: skip
+    return out
 
 
 __all__ = ["Partition", "check_slurm", "misfit", "parse_minutes", "parse_partitions", "profile_partitions"]

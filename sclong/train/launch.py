@@ -86,7 +86,7 @@ def resources(config: PretrainConfig) -> dict[str, Any]:
     """Return what a rule must ask for, besides memory and time: GPUs on one node, or nodes with GPUs for SLURM."""
     gpus = config.processes if config.device == "cuda" else 0
     if config.nodes == 1:
-        return {"gpu": gpus}
+        return {"gpu": gpus} | ({"nodes": 1} if gpus > 1 else {})  # SLURM may spread --gpus over nodes
     several = {"mpi": "srun", "nodes": config.nodes, "tasks": config.nodes, "slurm_extra": "--ntasks-per-node=1"}
     return several | ({"gres": f"gpu:{gpus}", "tasks_per_gpu": 0} if gpus else {})  # gres: of each node
 

@@ -6,6 +6,7 @@ import os
 import re
 import shutil
 import signal
+import stat
 import subprocess
 import sys
 import tempfile
@@ -20,14 +21,26 @@ PARTS = ("Snakefile", "config", "workflow", "profiles", "envs", "resources", "sl
 
 def why_not() -> str:
     """Say what keeps the cluster from being started; "" where nothing does."""
-    if os.environ.get("SCLONG_CLUSTER") != "1":
+    if os.environ.get("SCLONG_CLUSTER") not in ("1", "all"):
         return "starts a SLURM cluster on this machine: ask for it with SCLONG_CLUSTER=1"
     if os.geteuid() != 0:
         return "a SLURM cluster is started by root"
-    missing = subprocess.run([SLURM, "missing"], capture_output=True, text=True, check=True).stdout.split()
-    return (
-        f"Debian packages are missing: apt-get install --no-install-recommends {' '.join(missing)}" if missing else ""
-    )
+    if missing := missing_packages():
+        return f"Debian packages are missing: apt-get install --no-install-recommends {' '.join(missing)}"
+    with tempfile.TemporaryDirectory(prefix="sclong_cluster_") as folder:
+        try:
+            os.mknod(f"{folder}/gpu", stat.S_IFCHR | 0o666, os.makedev(1, 3))
+            Path(f"{folder}/gpu").read_bytes()
+        except OSError as error:
+            return f"pretended GPUs are device files, which cannot be made here (a container): {error}"
+    return ""
+
+
+def missing_packages(accounting: str = "0") -> list[str]:
+    """Return the Debian packages that the cluster lacks."""
+    environment = {**os.environ, "ACCOUNTING": accounting}
+    said = subprocess.run([SLURM, "missing"], capture_output=True, text=True, check=True, env=environment)
+    return said.stdout.split()
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -46,7 +59,8 @@ def cluster() -> Iterator[None]:
         yield
         return
     folder = Path(tempfile.mkdtemp(prefix="sclong_cluster_"))  # pytest's own folders are closed to munge's user
-    environment = {**os.environ, "CPUS_PER_NODE": "8", "MEMORY_PER_NODE": "32000"}
+    accounting = "0" if missing_packages("1") else "1"
+    environment = {**os.environ, "CPUS_PER_NODE": "8", "MEMORY_PER_NODE": "32000", "ACCOUNTING": accounting}
     try:
         up = subprocess.run([SLURM, "up", folder], capture_output=True, text=True, env=environment)
         assert up.returncode == 0, up.stdout + up.stderr

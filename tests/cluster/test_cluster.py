@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import os
+import re
 import signal
+import subprocess
+import sys
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
 
 import pytest
 from virtual_cluster import Run, Start, call, wait_for
 
 TABLE = "results/deepcdr_metrics.tsv"
 PROCESSES = "processes: 2, parallel: ddp, checkpoint_every: 20, steps: 60"
+LOG = "results/logs/pretrain.log"
 SLICE = ["--config", "models=[train_mean, sclong]", "corpus={exclude_benchmarks: []}"]
 
 
@@ -28,25 +34,42 @@ def slices(start: Start) -> dict[str, Run]:
     }  # fmt: skip
 
 
+def began_at(run: Run) -> str:
+    """Return the step at which the newest attempt of the training went on; "" as long as it has not."""
+    found = re.search(r"goes on at step (\d+)", "".join(run.read(LOG)))
+    return found[1] if found else ""
+
+
 @pytest.fixture(scope="module")
-def held(slices: dict[str, Run]) -> Iterator[Future[str]]:
-    """The first job of the training, which is held still at its first checkpoint until SLURM ends it."""
+def held(slices: dict[str, Run]) -> Iterator[Future[list[str]]]:
+    """Two jobs of the training: one held still at its first checkpoint until SLURM ends it, one asked to stop.
+
+    And the step at which the second began.
+    """
     run = slices["cluster"]
 
-    def hold() -> str:
-        wait_for(lambda: list(run.folder.glob("results/training/sclong/step_*")), "a checkpoint")
+    def training() -> str:
         (job,) = (j for j in run.jobs() if "NumNodes=2" in call("scontrol", "show", "job", j))
-        call("scancel", "--signal=STOP", job)
-        call("scontrol", "update", f"JobId={job}", "TimeLimit=1")
-        wait_for(lambda: "JobState=TIMEOUT" in call("scontrol", "show", "job", job), "the time limit")
         return job
+
+    def hold() -> list[str]:
+        wait_for(lambda: list(run.folder.glob("results/training/sclong/step_*")), "a checkpoint")
+        first = training()
+        call("scancel", "--signal=STOP", first)
+        call("scontrol", "update", f"JobId={first}", "TimeLimit=1")
+        wait_for(lambda: "JobState=TIMEOUT" in call("scontrol", "show", "job", first), "the time limit")
+        step = wait_for(lambda: began_at(run), "the second attempt")
+        second = training()
+        call("scancel", "--signal=TERM", second)  # as --signal=TERM@300 of the profile
+        wait_for(lambda: "the training was asked to stop" in "".join(run.read(LOG)), "its end")
+        return [first, second, step]
 
     with ThreadPoolExecutor() as pool:
         yield pool.submit(hold)
 
 
 @pytest.fixture(scope="module")
-def runs(start: Start, held: Future[str]) -> dict[str, Run]:
+def runs(start: Start, held: Future[list[str]]) -> dict[str, Run]:
     """All calls at once, the long one first: they wait more than they work."""
     return {
         "memory": start("memory.txt"),
@@ -62,6 +85,7 @@ def test_an_impossible_request_is_refused_at_once(runs: dict[str, Run]) -> None:
     assert "SLURM sbatch failed. The error message was 'sbatch: error: " in said
     assert "Batch job submission failed" in said
     assert not runs["impossible"].jobs("PENDING,RUNNING"), "nothing waits in the queue for ever"
+    assert runs["impossible"].took < 240
 
 
 def test_a_job_that_is_cancelled_is_submitted_again(runs: dict[str, Run]) -> None:
@@ -115,14 +139,60 @@ def test_jobs_go_where_their_network_and_their_gpus_are(runs: dict[str, Run]) ->
     assert [line[:-2] for line in run.read("gpus.txt")] == ["gpu node1", "gpu node2"]
 
 
-def test_two_nodes_stopped_by_the_time_limit_train_as_one_machine(slices: dict[str, Run], held: Future[str]) -> None:
+def test_where_accounts_are_kept_there_is_a_report_of_what_jobs_used(runs: dict[str, Run]) -> None:
+    if "accounting_storage/slurmdbd" not in call("scontrol", "show", "config"):
+        pytest.skip("no slurmdbd: ACCOUNTING=1 tests/cluster/slurm missing")
+    run = runs["places"]
+    run.wait()
+    (report,) = (run.folder / ".snakemake/slurm_efficiency").glob("*.csv")
+    assert len(report.read_text().splitlines()) > 1
+
+
+def test_doctor_sees_the_cluster(runs: dict[str, Run], root: Path) -> None:
+    said = subprocess.run(
+        [sys.executable, "-m", "sclong.cli", "doctor", "--profile", "slurm"], cwd=runs["places"].folder,
+        env={**os.environ, "PYTHONPATH": str(root)}, capture_output=True, text=True,
+    )  # fmt: skip
+    lines = said.stdout.splitlines()
+
+    def has(start: str) -> bool:
+        return any(line.startswith(start) for line in lines)
+
+    assert has("ok       SLURM: controller up; partitions cpu (2 nodes, 24 h, 2 GPUs), "), said
+    assert has("warning  partition: cpu: the profile says max_runtime 72h, is 1440; "), said
+    assert has("ok       limits: "), said
+    assert not has("warning  limits of partitions:") and not has("warning  job states:"), said
+
+
+def test_two_nodes_stopped_by_the_time_limit_and_on_request_train_as_one_machine(
+    slices: dict[str, Run], held: Future[list[str]]
+) -> None:
     run, here = slices["cluster"], slices["here"]
-    job = held.result()
+    *jobs, step = held.result()
     said = run.wait()
     here.wait()
-    assert f"SLURM-job '{job}' failed" in said
-    assert said.count("Error in rule") == 1 and "Trying to restart job" in said
-    assert "goes on at step" in (run.folder / "results/logs/pretrain.log").read_text()
+    assert all(f"SLURM-job '{job}' failed" in said for job in jobs)
+    assert said.count("Error in rule") == 2 and "Trying to restart job" in said
+    assert "Auto-selected partition 'gpu' for job embed" in said
+    assert int(began_at(run)) > int(step), "it saved when it was asked to stop"
     for name in ("training/sclong/training.jsonl", "checkpoints/sclong/model.safetensors", "deepcdr_metrics.tsv"):
         one, other = (r.folder / "results" / name for r in (run, here))
         assert one.read_bytes() == other.read_bytes(), name
+
+
+@pytest.mark.skipif(os.environ.get("SCLONG_CLUSTER") != "all", reason="hours on two cores: SCLONG_CLUSTER=all")
+def test_the_whole_demo_is_that_of_one_machine(start: Start) -> None:
+    run = start("all", "--jobs", "8", faults=False)
+    run.wait(6 * 3600)
+    here = start(
+        "all", "--cores", "2", "--config", "pretrain={processes: 2, parallel: ddp}", profile=False, faults=False
+    )
+    here.wait(6 * 3600)
+    tables = [
+        {path.relative_to(r.folder): path.read_bytes() for path in sorted((r.folder / "results").glob(pattern))}
+        for pattern in ("*_metrics.tsv", "scores/**/*.tsv", "summary.tsv")
+        for r in (run, here)
+    ]
+    for on_cluster, local in zip(tables[::2], tables[1::2], strict=True):
+        assert on_cluster and on_cluster.keys() == local.keys()
+        assert not [path for path in local if on_cluster[path] != local[path]]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import subprocess
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
@@ -37,16 +37,16 @@ class Run:
     folder: Path
     process: subprocess.Popen[str]
     log: Path
+    began: float = field(default_factory=time.time)
 
-    def wait(self) -> str:
+    def wait(self, patience: float = PATIENCE_S) -> str:
         """Wait for its end and expect success; return what it said."""
-        text = self.fails(expected=0)
-        return text
+        return self.fails(0, patience)
 
-    def fails(self, expected: int = 1) -> str:
+    def fails(self, expected: int = 1, patience: float = PATIENCE_S) -> str:
         """Wait for its end and expect an exit code; return what it said."""
         try:
-            code = self.process.wait(PATIENCE_S)
+            code = self.process.wait(patience)
         except subprocess.TimeoutExpired:
             code = None
         text = self.log.read_text()
@@ -54,6 +54,11 @@ class Run:
         more = "".join(f"\n--- {path.name}\n{path.read_text()[-3000:]}" for path in logs)
         assert code == expected, text + (more if code else "")
         return text
+
+    @property
+    def took(self) -> float:
+        """Seconds from its start to the last line that it said."""
+        return self.log.stat().st_mtime - self.began
 
     def read(self, name: str) -> list[str]:
         """Return the lines of a file; none where it is not there."""

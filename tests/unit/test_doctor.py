@@ -21,7 +21,7 @@ from sclong.doctor.machine import check_disk, check_file_system, check_gpus, che
 from sclong.doctor.network import check_mirror
 from sclong.doctor.slurm import check_slurm, misfit, parse_minutes, parse_partitions, profile_partitions
 from sclong.plan import Plan, make_plan
-from sclong.plan_costs import work_out
+from sclong.plan_costs import Attempts, work_out
 from sclong.plan_jobs import Job
 
 SINFO = "cpu*|up|1-00:00:00|2|2|6000|gpu:h100:2\ngpu|up|1-00:00:00|2|2|6000|gpu:h100:2\ndata|up|30:00|1|2|6000|(null)\n"
@@ -166,7 +166,8 @@ def test_disk_is_compared_with_the_plan(case: Callable[..., Case]) -> None:
 def test_writing_leaves_nothing_and_clocks_are_compared(case: Callable[..., Case], tmp_path: Path) -> None:
     import time
 
-    found = check_file_system(case(World(now=time.time()), [PRETRAIN]))
+    ready = case(World(), [PRETRAIN])
+    found = check_file_system(dataclasses.replace(ready, tools=dataclasses.replace(ready.tools, now=time.time)))
     assert levels(found)["clock"] == "ok" and "MB/s" in only(found, "write speed").found
     assert "s for a training checkpoint" in only(found, "write speed").found
     assert list(tmp_path.iterdir()) == []
@@ -335,6 +336,21 @@ def test_a_job_beyond_all_limits_is_an_error(case: Callable[..., Case], job: Job
     assert misfit(job, parse_partitions(SINFO)[job.partition or "cpu"])
 
 
+def test_rules_that_run_here_are_no_jobs(case: Callable[..., Case]) -> None:
+    jobs = [Job("fetch", 1, 100_000, 60), Job("census_list", 1, 100_000, 9999)]
+    assert only(check_slurm(case(slurm(), jobs)), "limits").level == "ok"
+
+
+@pytest.mark.parametrize("table, fits", [({}, False), ({"a": {"runtime": "min(attempt * 600, 1440)"}}, True)])
+def test_a_later_attempt_beyond_all_limits_is_a_warning(case: Callable[..., Case], table: dict, fits: bool) -> None:
+    ready = case(slurm(), [Job("a", 1, 2000, 600), Job("b", 1, 100, 10)], {"cpu": {}})
+    found = check_slurm(dataclasses.replace(ready, attempts=Attempts(2, table)))
+    assert only(found, "limits").level == "ok" and ("later attempts" not in levels(found)) is fits
+    if not fits:
+        finding = only(found, "later attempts")
+        assert finding.level == "warning" and finding.found == "a, attempt 3: 1800 min of 1440 in cpu"
+
+
 def test_partitions_of_the_profile_are_compared(case: Callable[..., Case]) -> None:
     said = {"cpu": {"max_runtime": "48h", "max_mem_mb": 6000}, "long": {}}
     found = [f for f in check_slurm(case(slurm(), [], said)) if f.check == "partition"]
@@ -363,16 +379,46 @@ def test_accounts(case: Callable[..., Case], listed: str, wanted: str | None, le
     assert only(found, "account").level == level and said in only(found, "account").found
 
 
+@pytest.mark.parametrize(
+    "listed, account, said",
+    [
+        ("lab||\n", None, None),
+        ("lab||1-00:00:00\n", None, None),
+        ("lab||10:00:00\n", None, "a, attempt 2: 1200 min of 600"),
+        ("lab||10:00\nother||\n", "other", None),
+        ("lab||10:00\nother||\n", "lab", "a, attempt 1: 600 min of 10"),
+    ],
+)
+def test_longest_job_of_an_account(
+    case: Callable[..., Case], listed: str, account: str | None, said: str | None
+) -> None:
+    ready = case(slurm(sacctmgr=Answer(0, listed)), [Job("a", 1, 1, 600, account=account)])
+    found = check_slurm(dataclasses.replace(ready, attempts=Attempts(1)))
+    assert [f.found for f in found if f.check == "MaxWall"] == ([said] if said else [])
+
+
 def test_a_controller_that_is_down_is_an_error(case: Callable[..., Case]) -> None:
     found = check_slurm(case(slurm(scontrol=Answer(0, "Slurmctld(primary) at vm is DOWN\n"))))
     assert levels(found) == {"SLURM": "error"}
 
 
-def test_short_memory_of_jobs_is_a_warning(case: Callable[..., Case]) -> None:
+@pytest.mark.parametrize(
+    "shown, warned",
+    [
+        ("MinJobAge               = 10 sec\n", {"job states"}),
+        ("MinJobAge               = 200 sec\n", {"job states"}),
+        ("MinJobAge               = 300 sec\n", set()),
+        ("MinJobAge = 10 sec\nAccountingStorageType = accounting_storage/slurmdbd\n", set()),
+        ("EnforcePartLimits       = NO\nMinJobAge               = 300 sec\n", {"limits of partitions"}),
+        ("EnforcePartLimits       = ALL\n", set()),
+    ],
+)
+def test_settings_of_the_cluster(case: Callable[..., Case], shown: str, warned: set[str]) -> None:
     def scontrol(command: Sequence[str]) -> Answer:
-        return Answer(0, PING if "ping" in command else "MinJobAge               = 10 sec\n")
+        return Answer(0, PING if "ping" in command else shown)
 
-    assert levels(check_slurm(case(slurm(scontrol=scontrol))))["job states"] == "warning"
+    found = levels(check_slurm(case(slurm(scontrol=scontrol))))
+    assert {check for check, level in found.items() if level == "warning"} == warned
 
 
 # ---------------------------------------------------------------- all together

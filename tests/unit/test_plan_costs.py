@@ -15,7 +15,7 @@ from sclong import plan_costs, plan_jobs
 from sclong.config import load_config
 from sclong.errors import ConfigError
 from sclong.plan import Plan, make_plan
-from sclong.plan_costs import CPU_S_PER_MILLION, as_json, as_table, retries_of, work_out
+from sclong.plan_costs import CPU_S_PER_MILLION, Attempts, as_json, as_table, attempts_of, work_out
 from sclong.plan_jobs import Job, dry_run, job_of, parse_settings, settings_for_results, user_config
 
 PAPER = {"preset": "paper", "results_dir": "nowhere", "data_dir": "nowhere_data"}
@@ -172,13 +172,17 @@ def test_largest_request_of_a_kind_is_shown_and_kinds_are_put_together(root: Pat
 
 
 def test_notes_say_what_cannot_work(root: Path) -> None:
-    costs = work_out(paper(root, pretrain={"micro_batch_size": None}), [Job("pretrain", 8, 16000, 1440, gpus=1)], 2)
+    costs = work_out(
+        paper(root, pretrain={"micro_batch_size": None}), [Job("pretrain", 8, 16000, 1440, gpus=1)], Attempts(2)
+    )
     notes = "\n".join(costs.notes)
     assert "the run refuses to start: files of" in notes and "norman" in notes
     assert "pretrain needs" in notes and "6.0 in all" in notes
     assert "set pretrain.micro_batch_size" in notes and "H200: " in notes
     many = {"nodes": 32, "processes": 8, "parallel": "ddp", "micro_batch_size": 1}
-    fine = "\n".join(work_out(paper(root, pretrain=many), [Job("pretrain", 8, 16000, 1440, gpus=256)], 2).notes)
+    fine = "\n".join(
+        work_out(paper(root, pretrain=many), [Job("pretrain", 8, 16000, 1440, gpus=256)], Attempts(2)).notes
+    )
     assert "pretrain needs" not in fine and "micro_batch_size" not in fine
 
 
@@ -193,7 +197,28 @@ def test_json_and_table_have_everything(root: Path) -> None:
     assert all(rule.rests_on for rule in costs.rules if rule.cpu_hours is not None or rule.gpu_hours is not None)
 
 
-def test_retries_are_those_of_the_profile(root: Path) -> None:
+def test_nodes_are_shown_and_a_partition_where_one_is_known(root: Path) -> None:
+    jobs = [Job("pretrain", 8, 16000, 1440, gpus=4, nodes=2), Job("embed", 1, 16000, 240)]
+    lines = as_table(work_out(paper(root), jobs)).splitlines()
+    assert re.search(r"limit h +nodes +GPUs", lines[2]) and "partition" not in lines[2]
+    assert re.match(r"pretrain +1 +8 +16\.0 +24\.0 +2 +4 ", lines[4])
+    assert "partition" in as_table(work_out(paper(root), [dataclasses.replace(jobs[0], partition="big")]))
+
+
+def test_attempts_are_those_of_the_profile(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.argv", ["sclong", "plan", "preset=paper"])
+    attempts = attempts_of("slurm", root)
     said = re.search(r"^retries: (\d+)", (root / "profiles/slurm/config.yaml").read_text(), re.M)
-    assert said and retries_of("slurm", root) == int(said[1])
-    assert retries_of(None, root) == 0 and retries_of("no_such_profile", root) == 0
+    assert said and attempts.retries == int(said[1])
+    assert "embed" in attempts.table and attempts_of("profiles/slurm", root) == attempts
+    assert attempts_of(None, root) == attempts_of("no_such_profile", root) == Attempts()
+
+
+@pytest.mark.parametrize(
+    "said, asked", [({}, 4320), ({"runtime": "min(attempt * 1440, 2880)"}, 2880), ({"runtime": "input.size_mb"}, 4320)]
+)
+def test_a_later_attempt_asks_for_what_the_table_says(said: dict, asked: int) -> None:
+    first = Job("pretrain", 8, 16000, 1440)
+    last = Attempts(2, {"pretrain": said}).all_of(first)[-1]
+    assert (last.runtime_min, last.mem_mb, last.threads) == (asked, 48000, 8)
+    assert Attempts(2).all_of(Job("a"))[-1] == Job("a")

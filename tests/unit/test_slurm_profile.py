@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,8 @@ from typing import Any
 import pytest
 import yaml
 import yte
+from snakemake.cli import parse_set_resources
+from snakemake.profiles import ProfileConfigFileParser
 from snakemake_executor_plugin_slurm.partitions import read_partition_file
 
 from sclong.config import load_config
@@ -45,8 +48,56 @@ def test_the_table_of_the_paper_is_for_the_paper(root: Path, monkeypatch) -> Non
     assert set(paper) <= set(re.findall(r"^rule (\w+):", rules, flags=re.M))
     for rule, asked in paper.items():
         for name in {"mem_mb", "runtime"} & set(asked):
-            first, second = (eval(asked[name], {"attempt": n}) for n in (1, 2))
+            first, second, last = (eval(asked[name], {"attempt": n}) for n in (1, 2, 21))
             assert second == 2 * first, (rule, name)
+            limits = [p.limits for p in read_partition_file(root / "profiles/slurm/partitions.yaml")]
+            most = min(limit.max_mem_mb if name == "mem_mb" else limit.max_runtime for limit in limits)
+            assert last <= most, (rule, name)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "written", "is_paper"),
+    [
+        (["--config", "preset=paper"], "preset: demo", True),
+        (["--config", 'preset="paper"'], "preset: demo", True),
+        (["--config=preset=paper"], "preset: demo", True),
+        (["all"], "preset: 'paper'", True),
+        (["all"], "# preset: paper\npreset: demo", False),
+        (["--config", "preset=demo"], "preset: paper", False),
+    ],
+)
+def test_the_preset_is_found_however_it_is_written(
+    root: Path, monkeypatch, tmp_path: Path, arguments: list[str], written: str, is_paper: bool
+) -> None:
+    (tmp_path / "config").mkdir()
+    (tmp_path / "config/config.yaml").write_text(f"{written}\n")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", ["snakemake", *arguments])
+    found = yte.process_yaml((root / "profiles/slurm/config.yaml").read_text())
+    assert ("embed" in found["set-resources"]) is is_paper
+
+
+def test_the_table_with_its_examples_is_what_snakemake_reads(root: Path, monkeypatch, tmp_path: Path) -> None:
+    """An expression with a comma is one expression; the commented lines work once the # is gone."""
+    monkeypatch.chdir(root)
+    monkeypatch.setattr(sys, "argv", ["snakemake", "preset=paper"])
+    text = (root / "profiles/slurm/config.yaml").read_text()
+    text = re.sub(r"}    # (, \w+: \w+)$", r"\1}", text, flags=re.M)
+    text = re.sub(r"^( +)# ((?:gpu_model|gres|predict_norman): .*)$", r"\1\2", text, flags=re.M)
+    (tmp_path / "config.yaml").write_text(text)
+    with (tmp_path / "config.yaml").open() as file:
+        table = parse_set_resources(ProfileConfigFileParser().parse(file)["set-resources"])
+    found = {
+        f"{rule}:{name}": resource.evaluate({}, input=[], attempt=4, threads=1, rulename=rule, async_run=None).value
+        for rule, asked in table.items()
+        for name, resource in asked.items()
+    }
+    wanted = {
+        "pretrain:slurm_extra": "--ntasks-per-node=1 --signal=TERM@300", "pretrain:gres": "gpu:h100:8",
+        "pretrain:gpu_model": "h100", "pretrain:mem_mb": 512000, "pretrain:runtime": 4320, "embed:gpu_model": "h100",
+        "embed:runtime": 2880, "predict_norman:runtime": 2880, "census_part:slurm_partition": "data",
+    }  # fmt: skip
+    assert {name: found.get(name) for name in wanted} == wanted
 
 
 def test_a_job_is_submitted_again_by_snakemake_not_inside_itself(root: Path, monkeypatch) -> None:
@@ -73,3 +124,39 @@ def test_models_that_train_on_a_gpu_ask_for_one(root: Path, monkeypatch) -> None
     asks = {name: (card.device == "gpu", card.options.get("device") == "cuda") for name, card in plan.models.items()}
     assert not {name for name, (card, options) in asks.items() if options and not card}
     assert asks["gears"] == (True, True) and asks["train_mean"] == (False, False)
+
+
+def in_script(root: Path, etc: Path, line: str) -> int:
+    """Run a line after the functions of tests/cluster/slurm, with another folder for /etc/slurm; return its status."""
+    functions = (root / "tests/cluster/slurm").read_text().partition('[ "${1:-}" != missing ]')[0]
+    text = functions.replace("etc=/etc/slurm", f"etc={etc}") + f"run={etc}\n{line}\n"
+    return subprocess.run(["bash", "-c", text], check=False).returncode
+
+
+@pytest.mark.parametrize(
+    ("text", "gone"), [(None, True), ("ClusterName=virtual\n", True), ("ClusterName=virtual2\n", False)]
+)
+def test_links_of_a_real_cluster_stay(root: Path, tmp_path: Path, text: str | None, gone: bool) -> None:
+    etc, other = tmp_path / "etc", tmp_path / "other"
+    for folder in (etc, other):
+        folder.mkdir()
+    if text:
+        (other / "slurm.conf").write_text(text)
+    (etc / "slurm.conf").symlink_to(other / "slurm.conf")
+    (etc / "gres.conf").write_text("of somebody else")
+    assert in_script(root, etc, "if is_virtual; then unlink_files; fi") == 0
+    assert (etc / "slurm.conf").is_symlink() is not gone
+    assert (etc / "gres.conf").is_file()
+    (etc / "gres.conf").unlink()
+    (etc / "gres.conf").symlink_to(other / "gres.conf")
+    assert in_script(root, etc, "if is_virtual; then unlink_files; fi") == 0
+
+
+def test_a_process_that_has_the_number_of_a_daemon_lives(root: Path, tmp_path: Path) -> None:
+    (tmp_path / "pid").mkdir()
+    with subprocess.Popen(["sleep", "60"]) as process:
+        (tmp_path / "pid/slurmd-node1").write_text(str(process.pid))
+        assert in_script(root, tmp_path, "stop slurmd-node1 munged") == 0
+        assert process.poll() is None
+        assert in_script(root, tmp_path, f"mv {tmp_path}/pid/slurmd-node1 {tmp_path}/pid/sleep; stop sleep & wait") == 0
+        assert process.wait(20) == -15

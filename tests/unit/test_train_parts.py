@@ -229,7 +229,8 @@ def test_command_on_one_node() -> None:
         "-m", "sclong.train", "--config", "j.json",
     ]  # fmt: skip
     assert launch.resources(config) == {"gpu": 0}
-    assert launch.resources(config_of(processes=4, parallel="ddp", device="cuda")) == {"gpu": 4}
+    assert launch.resources(config_of(processes=4, parallel="ddp", device="cuda")) == {"gpu": 4, "nodes": 1}
+    assert launch.resources(config_of(device="cuda")) == {"gpu": 1}
 
 
 def test_command_on_several_nodes() -> None:
