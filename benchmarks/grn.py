@@ -31,7 +31,7 @@ import anndata
 import numpy as np
 import pandas as pd
 
-from sclong.cards import BenchmarkCard, ModelCard, load_card, load_cards, meets
+from sclong.cards import BenchmarkCard, ModelCard, load_card, load_cards, meets, missing_input
 from sclong.io.files import read_json, sha256_file, write_text
 from sclong.metrics import grn
 from sclong.metrics.statistics import mean_interval
@@ -68,7 +68,9 @@ def machine() -> str:
 def models_of(card: BenchmarkCard, checkpoints: Path | None) -> dict[str, ModelCard]:
     """Return the models of a benchmark in the order of a report; without checkpoints those that need no embedding."""
     cards = load_cards(CARDS / "models", ModelCard).values()
-    chosen = [m for m in cards if meets(card, m) and (checkpoints or not (m.features_of or m.checkpoint))]
+    spec = card.alternatives("small")[0]
+    able = [m for m in cards if meets(card, m) and missing_input(spec, m) is None]
+    chosen = [m for m in able if checkpoints or not (m.features_of or m.checkpoint)]
     return {m.name: m for m in sorted(chosen, key=lambda m: (ORDER.index(m.role), m.name))}
 
 

@@ -111,6 +111,10 @@ class ModelCard(Strict):
     only_with: str | None = Field(
         default=None, description="key of the configuration without which the model is left out (gene2vec.vectors)"
     )
+    needs_inputs: list[str] = Field(
+        default_factory=list,
+        description="what a data set must have, else the model is left out: a role of its inputs, or counts",
+    )
     deterministic: bool = Field(default=False, description="the seed changes nothing: run once")
     sees_truth: bool = Field(default=False, description="a ceiling: it is shown the test targets")
     protocol: Literal["strict", "paper"] = Field(
@@ -122,6 +126,7 @@ class ModelCard(Strict):
     published_as: str | None = Field(default=None, description="its name among a benchmark's published numbers")
     device: Literal["cpu", "gpu"] = "cpu"
     mem_gb: float = 2.0
+    hours: float = Field(default=2.0, gt=0, description="time limit of one prediction under SLURM, first attempt")
     licence: str = "Apache-2.0"
     weights: list[str] = Field(default_factory=list, description="ids in sources.tsv of weights it needs")
     trained_on: str = ""
@@ -238,6 +243,12 @@ def meets(benchmark: BenchmarkCard, model: ModelCard) -> Literal["native", "embe
         # what no model may embed, a model that reads another's embedding cannot answer
         return None if model.features_of and not embeddings else "native"
     return "embedding" if set(embeddings) & set(model.provides) else None
+
+
+def missing_input(spec: DataSpec, model: ModelCard) -> str | None:
+    """Return the first thing that a model asks of a data set (``needs_inputs``) and the data set does not have."""
+    has = {*spec.inputs, *(["counts"] if spec.options.get("value_kind", "counts") == "counts" else [])}
+    return next((need for need in model.needs_inputs if need not in has), None)
 
 
 __all__ = ["BenchmarkCard", "Capability", "CardError", "DataSpec", "ModelCard", "PaperNumber", "SclongError"]

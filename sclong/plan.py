@@ -14,6 +14,7 @@ from sclong.config_sections import Architecture
 from sclong.errors import CardError, ConfigError, FetchError, listing
 from sclong.io.sources import Source, availability, load_sources, missing_report
 from sclong.plan_corpus import CorpusPlan, plan_corpus
+from sclong.plan_rows import seeds_of, why_not
 from sclong.provenance import code_hash
 
 KINDS = ("world", "source", "resource", "file")
@@ -141,25 +142,11 @@ class Plan:
 
     def how(self, benchmark: str, model: str) -> str | None:
         """Return "native", "embedding" or None (does not apply)."""
-        return None if self.lacks(model) else meets(self.benchmarks[benchmark], self.models[model])
+        return None if self.why_not(benchmark, model) else meets(self.benchmarks[benchmark], self.models[model])
 
-    def lacks(self, model: str) -> str | None:
-        """Return the key of the configuration that a model's card asks for (``only_with``), where it is null.
-
-        Raises
-        ------
-        CardError
-            When the configuration has no such key.
-        """
-        key = self.models[model].only_with
-        value: Any = self.config
-        for part in key.split(".") if key else []:
-            if not hasattr(value, part):
-                raise CardError(
-                    f"model {model!r}: only_with: {key}", "a key of docs/configuration.md", "correct the model's card"
-                )
-            value = getattr(value, part)
-        return key if value is None else None
+    def why_not(self, benchmark: str, model: str) -> str | None:
+        """Say why a model does not run on a benchmark; None where it does."""
+        return why_not(self.config, self.benchmarks[benchmark], self.data.get(benchmark), self.models[model])
 
     def models_of(self, benchmark: str) -> list[str]:
         """Models that apply to a benchmark: controls first, then by name."""
@@ -167,27 +154,20 @@ class Plan:
         chosen = [m for m in self.models.values() if self.how(benchmark, m.name)]
         return [m.name for m in sorted(chosen, key=lambda m: (order.index(m.role), m.name))]
 
-    def seeds_of(self, model: str) -> list[int]:
-        """Training seeds of a model: one when the seed changes nothing."""
-        return self.config.seeds[:1] if self.models[model].deterministic else list(self.config.seeds)
+    def seeds_of(self, model: str, benchmark: str) -> list[int]:
+        """Training seeds of a model on a benchmark: one where the seed changes nothing."""
+        return seeds_of(self.config.seeds, self.benchmarks[benchmark], self.models[model])
 
     def not_applicable(self) -> list[tuple[str, str, str]]:
         """(benchmark, model, reason) of every pair that is not run."""
-        return [
-            (b, m, f"provides {', '.join(card.provides)}; the task needs {' or '.join(self.benchmarks[b].needs)}")
-            if meets(self.benchmarks[b], card) is None
-            else (b, m, f"the configuration does not set {self.lacks(m)}")
-            for b in self.data
-            for m, card in self.models.items()
-            if self.how(b, m) is None
-        ]
+        return [(b, m, why) for b in self.data for m in self.models if (why := self.why_not(b, m))]
 
     def predictions(self, benchmark: str) -> list[str]:
         """Files of all predictions of a benchmark."""
         return [
             self.result("predictions", benchmark, model, f"seed{seed}.npz")
             for model in self.models_of(benchmark)
-            for seed in self.seeds_of(model)
+            for seed in self.seeds_of(model, benchmark)
         ]
 
     def pictured(self, benchmark: str) -> dict[str, str]:
@@ -195,7 +175,7 @@ class Plan:
         if self.benchmarks[benchmark].task != "batch_integration":
             return {}
         folder = self.result("predictions", benchmark)
-        return {m: f"{folder}/{m}/seed{self.seeds_of(m)[0]}.npz" for m in self.models_of(benchmark)}
+        return {m: f"{folder}/{m}/seed{self.seeds_of(m, benchmark)[0]}.npz" for m in self.models_of(benchmark)}
 
     def features_of(self, benchmark: str) -> Callable[[Any], list[str]]:
         """Return an input function: the embeddings that a model's predictions for `benchmark` are made from."""

@@ -2,7 +2,9 @@
 
 All metrics look at *candidate* pairs only: every regulator (row) with every gene (column) except itself. Scores are
 used as they are, higher is more likely; a method whose sign means activation or repression hands in absolute values.
-Tied scores count by expectation: any order of the genes in a file gives the same number.
+The three measures that are somebody else's (``aupr_ratio_published``, ``aupr_ratio_beeline``, ``epr_beeline``) take
+weights instead, as their scripts do: the absolute value of a score, 0 where there is no prediction. Tied scores count
+by expectation: any order of the genes in a file gives the same number.
 
 All pairs are sorted once (:class:`Ranking`); the rest costs time and memory by the number of true edges only.
 """
@@ -16,6 +18,9 @@ from functools import cached_property
 
 import numpy as np
 import pandas as pd
+
+NO_PREDICTION = -1.0
+"""Score of a pair of which a method says nothing: below the cosine of any pair of which it says something."""
 
 
 @dataclass(frozen=True)
@@ -202,6 +207,11 @@ class Ranking:
         return float((hits * (misses_below + misses / 2)).sum() / (hits.sum() * (len(self.ascending) - hits.sum())))
 
 
+def weights(scores: np.ndarray) -> np.ndarray:
+    """Return how strong a link is, whatever its sign: the absolute score, 0 where it is :data:`NO_PREDICTION`."""
+    return np.where(scores == NO_PREDICTION, scores.dtype.type(0), np.abs(scores))
+
+
 def average_precision(truth: np.ndarray, scores: np.ndarray, candidates: np.ndarray) -> float:
     r"""Area under the precision-recall curve as a step function.
 
@@ -235,11 +245,11 @@ def aupr_ratio(truth: np.ndarray, scores: np.ndarray, candidates: np.ndarray) ->
 
 
 def aupr_ratio_published(truth: np.ndarray, scores: np.ndarray, candidates: np.ndarray) -> float:
-    """Average precision over the positive rate, counting the pair of every regulator with itself, ranked last.
+    """Average precision of :func:`weights` over the positive rate, with the pair of every regulator with itself last.
 
     So does DeepSEM's script, which the authors of scLong used: a pair without a score, as a gene with itself, counts as
     scored -1. Such pairs are no edges. Ranked last they leave the average precision as it is and lower the positive
-    rate: the ratio is that of :func:`aupr_ratio` times genes / (genes - 1).
+    rate: without negative scores the ratio is that of :func:`aupr_ratio` times genes / (genes - 1).
 
     Parameters
     ----------
@@ -252,9 +262,9 @@ def aupr_ratio_published(truth: np.ndarray, scores: np.ndarray, candidates: np.n
 def aupr_ratio_beeline(truth: np.ndarray, scores: np.ndarray, candidates: np.ndarray) -> float:
     """Area under the interpolated precision-recall curve over the positive rate, as BEELINE has it.
 
-    Between two scores true and false pairs come in at a constant proportion, and precision follows from that (Davis and
-    Goadrich 2006, the R package PRROC); :func:`aupr_ratio` takes steps instead. BEELINE's script also judges pairs
-    whose first gene is no regulator; here, as everywhere, only regulators have rows.
+    Pairs are ranked by :func:`weights`. Between two of them true and false pairs come in at a constant proportion, and
+    precision follows from that (Davis and Goadrich 2006, the R package PRROC); :func:`aupr_ratio` takes steps instead.
+    BEELINE's script also judges pairs whose first gene is no regulator; here, as everywhere, only regulators have rows.
 
     Parameters
     ----------
@@ -294,11 +304,11 @@ def epr(truth: np.ndarray, scores: np.ndarray, candidates: np.ndarray) -> float:
 
 
 def epr_beeline(truth: np.ndarray, scores: np.ndarray, candidates: np.ndarray) -> float:
-    """Early precision ratio with BEELINE's treatment of ties.
+    """Early precision ratio with BEELINE's treatment of signs and ties.
 
-    Scores are rounded to six digits; pairs that score 0 or less are not predicted; called are all pairs that score at
-    least what the pair at rank |E| scores, however many these are (fewer than |E| where fewer are predicted). The
-    precision among them is divided by the positive rate. Without ties this is :func:`epr`.
+    :func:`weights` are rounded to six digits; pairs that weigh 0 are not predicted; called are all pairs that weigh at
+    least what the pair at rank |E| weighs, however many these are (fewer than |E| where fewer are predicted). The
+    precision among them is divided by the positive rate. Without ties and negative scores this is :func:`epr`.
 
     Parameters
     ----------
@@ -332,14 +342,15 @@ def measures(
         Of these arrays, where it has been made already.
     """
     ranking = ranking or Ranking.of(truth, scores, candidates)
-    rate, ratio = ranking.positive_rate, ranking.average_precision() / ranking.positive_rate
+    rate = ranking.positive_rate
+    by_weight = ranking if ranking.ascending[0] >= 0 else Ranking.of(truth, weights(scores), candidates)
     return {
-        "aupr_ratio": ratio,
+        "aupr_ratio": ranking.average_precision() / rate,
         "epr": ranking.early_hits() / len(ranking.edges) / rate,
         "auroc": ranking.auroc() if rate < 1 else float("nan"),
-        "aupr_ratio_published": ratio * truth.size / int(candidates.sum()),
-        "aupr_ratio_beeline": ranking.interpolated_area() / rate,
-        "epr_beeline": ranking.early_precision_beeline() / rate,
+        "aupr_ratio_published": by_weight.average_precision() / rate * truth.size / int(candidates.sum()),
+        "aupr_ratio_beeline": by_weight.interpolated_area() / rate,
+        "epr_beeline": by_weight.early_precision_beeline() / rate,
     }
 
 

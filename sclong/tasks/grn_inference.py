@@ -40,7 +40,6 @@ from sclong.tasks.options import check_policy, parse_options
 from sclong.tasks.predictions import answers_to
 
 SCENARIO = "all_genes"
-UNMAPPED_SCORE = -1.0
 NULL_NETWORKS = 199
 
 
@@ -171,7 +170,7 @@ class GrnInference(Task):
             )
 
     def solve(self, problem: Problem, features: Features, seed: int) -> np.ndarray:
-        """Score each pair by the cosine of the two gene vectors, sign kept; -1, the minimum, if one is unmapped.
+        """Score each pair by the cosine of the two gene vectors, sign kept; -1, no prediction, if one is unmapped.
 
         The published run starts DeepSEM from inner products of L1-normalised vectors instead and reports its weights
         (the models grn_deepsem_sclong and grn_sclong_inner).
@@ -365,14 +364,18 @@ def gene_vectors(problem: Problem, features: Features) -> tuple[np.ndarray, np.n
 
 
 def cosine_scores(problem: Problem, vectors: np.ndarray, mapped: np.ndarray) -> np.ndarray:
-    """Return the cosine of regulator and gene, (regulators, genes) float32; -1 where one of them is not mapped."""
+    """Return the cosine of regulator and gene, (regulators, genes) float32; -1 where one of them is not mapped.
+
+    Only there: vectors that point in opposite directions score the next number above.
+    """
     length = np.linalg.norm(vectors, axis=1, keepdims=True)
     unit = np.divide(vectors, length, out=np.zeros_like(vectors), where=length > 0)
     regulators = pd.Index(problem.outputs).get_indexer(pd.Index(problem.test_samples))
-    scores = unit[regulators] @ unit.T
-    scores[~mapped[regulators]] = UNMAPPED_SCORE
-    scores[:, ~mapped] = UNMAPPED_SCORE
-    return scores.astype(np.float32)
+    scores = (unit[regulators] @ unit.T).astype(np.float32)
+    np.maximum(scores, np.nextafter(np.float32(grn.NO_PREDICTION), np.float32(0)), out=scores)
+    scores[~mapped[regulators]] = grn.NO_PREDICTION
+    scores[:, ~mapped] = grn.NO_PREDICTION
+    return scores
 
 
 TASK = GrnInference()

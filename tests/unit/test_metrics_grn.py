@@ -148,6 +148,14 @@ def test_self_pairs_are_not_judged_unless_asked_for():
 
 def brute_force(edges, scores, regulators, genes):
     """All measures from the definitions, over a dictionary of pairs; scores: {(regulator, gene): score}."""
+    signed = ranked_measures(edges, scores, regulators, genes)
+    weights = {pair: 0.0 if score == -1 else abs(score) for pair, score in scores.items()}
+    by_weight = ranked_measures(edges, weights, regulators, genes)
+    borrowed = ("aupr_ratio_published", "aupr_ratio_beeline", "epr_beeline")
+    return {name: (by_weight if name in borrowed else signed)[name] for name in signed}
+
+
+def ranked_measures(edges, scores, regulators, genes):
     true = {(a, b) for a, b in edges if a != b and a in regulators and a in genes and b in genes}
     pairs = [(a, b) for a in regulators for b in genes if a != b]
     n_true, rate = len(true), len(true) / len(pairs)
@@ -199,7 +207,7 @@ NETWORKS = {
 
 
 @pytest.mark.parametrize("kind", NETWORKS)
-@pytest.mark.parametrize("levels", [None, 2, 5])
+@pytest.mark.parametrize("levels", [None, 2, 5, "signed", "signed levels"])
 def test_all_measures_equal_their_brute_force_twin(kind, levels):
     edges = NETWORKS[kind]
     genes = ["A", "B", "C", "D", "E", "F", "AB", "BC"]
@@ -207,8 +215,13 @@ def test_all_measures_equal_their_brute_force_twin(kind, levels):
     draw = np.random.default_rng(len(kind))
     for _ in range(3):
         shape = (len(regulators), len(genes))
-        scores = draw.random(shape) - 0.2 if levels is None else draw.integers(levels, size=shape) / 4
+        if levels in (None, "signed"):
+            scores = draw.random(shape) - (0.5 if levels else 0)
+        else:
+            scores = draw.integers(-3, 4, shape) / 4 if levels == "signed levels" else draw.integers(levels, size=shape)
         scores = scores.astype(np.float32)
+        if str(levels).startswith("signed"):
+            scores[draw.random(shape) < 0.2] = -1  # no prediction
         cleaned = grn.clean_edges(*zip(*edges, strict=True), measured=genes)
         found = grn.measures(grn.adjacency(cleaned, regulators, genes), scores, grn.candidate_pairs(regulators, genes))
         table = {(a, b): scores[i, j] for i, a in enumerate(regulators) for j, b in enumerate(genes)}
@@ -222,6 +235,21 @@ def test_published_ratio_counts_the_pair_of_a_gene_with_itself():
     with_self = np.where(pairs, scores, -1.0)
     expected = average_precision_score(truth[all_pairs], with_self[all_pairs]) / truth.mean()
     assert grn.aupr_ratio_published(truth, scores, pairs) == pytest.approx(expected)
+
+
+def test_measures_of_others_take_weights_and_ours_take_signs():
+    """A strong negative score is a strong edge to BEELINE and DeepSEM, and the least likely one to our measures."""
+    truth = np.array([[False, True, True, False, False]])
+    pairs = np.array([[False, True, True, True, True]])
+    scores = np.array([[0.0, -0.9, -0.8, 0.7, 0.1]], dtype=np.float32)
+    found = grn.measures(truth, scores, pairs)
+    assert found["aupr_ratio"] < 1 and found["epr"] == 0 and found["auroc"] == 0
+    assert found["epr_beeline"] == found["aupr_ratio_beeline"] == pytest.approx(2)
+    assert found["aupr_ratio_published"] == pytest.approx(2 * 5 / 4)
+    silent = np.where(truth, np.float32(-1), scores)  # no prediction is no strong edge
+    np.testing.assert_allclose(grn.weights(silent), [[0, 0, 0, 0.7, 0.1]], rtol=1e-6)
+    assert grn.measures(truth, silent, pairs)["epr_beeline"] == 0
+    assert grn.weights(silent).dtype == np.float32
 
 
 def test_beeline_calls_every_pair_of_a_tie_and_none_that_scores_zero():

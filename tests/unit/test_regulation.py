@@ -6,7 +6,7 @@ import pytest
 from scipy import sparse
 from sklearn.metrics import mutual_info_score
 
-from sclong.cards import BenchmarkCard, ModelCard, load_card, load_cards
+from sclong.cards import BenchmarkCard, ModelCard, load_card, load_cards, missing_input
 from sclong.data.synthetic import simulate
 from sclong.errors import InputDataError
 from sclong.models.base import Predictor, PredictorFromFeatures
@@ -21,7 +21,7 @@ from sclong.models.regulation import (
     mutual_information,
     value_classes,
 )
-from sclong.models.regulation_trees import GrnBoost2
+from sclong.models.regulation_trees import Genie3Trees, GrnBoost2
 from sclong.tasks.base import Predictions, Problem
 from sclong.tasks.grn_inference import TASK
 from sclong.tasks.run import load_adapter
@@ -151,7 +151,14 @@ def test_what_knows_no_regulation_stays_low_and_leaks_show(world):
 
 
 @pytest.mark.parametrize(
-    "model", [AbsoluteCorrelation("pearson"), AbsoluteCorrelation("spearman"), MutualInformation(), GoJaccard()]
+    "model",
+    [
+        AbsoluteCorrelation("pearson"),
+        AbsoluteCorrelation("spearman"),
+        MutualInformation(),
+        GoJaccard(),
+        Genie3Trees(n_estimators=5, max_cells=150),  # a tenth of the card's trees on a third of its cells
+    ],
 )
 def test_informative_rows_beat_the_null_on_the_world(world, model):
     scores = scores_of(world, model)
@@ -199,11 +206,33 @@ def test_the_papers_rows_are_the_published_training(root):
 
 def test_every_benchmark_of_the_task_has_what_its_models_ask_for(root):
     cards = [c for c in load_cards(root / "config" / "benchmarks", BenchmarkCard).values() if c.task == TASK.name]
-    assert len(cards) >= 12
+    assert len(cards) >= 22
+    models = load_cards(root / "config" / "models", ModelCard)
     for card in cards:
         assert card.primary_metric in TASK.metrics and {p.metric for p in card.paper} <= set(TASK.metrics)
         for preset in ("demo", "small", "paper"):
             for spec in card.alternatives(preset):
                 mouse = spec.options.get("species") == "mouse"
-                assert card.needs == (["edge_scores"] if mouse else ["edge_scores", "gene_embedding"])
-                assert mouse or {"obo", "annotation"} <= set(spec.inputs)
+                embedded = ["gene_embedding"] + ["static_gene_embedding"] * (card.name != "grn")
+                assert card.needs == ["edge_scores"] + ([] if mouse else embedded)
+                for model in models.values():  # a model that runs finds every input that it reads
+                    if model.adapter.endswith(":GoJaccard"):
+                        assert (missing_input(spec, model) is None) == ({"obo", "annotation"} <= set(spec.inputs))
+
+
+def test_trees_have_their_published_sizes_under_preset_paper(root):
+    cards = load_cards(root / "config" / "models", ModelCard)
+    trees = load_adapter(cards["grn_trees"].for_preset("paper"))
+    assert (trees.forest, trees.n_estimators, trees.max_cells) == ("random_forest", 1000, None)
+    boost, published = load_adapter(cards["grn_boost"].for_preset("paper")), GrnBoost2()
+    assert (boost.options, boost.window, boost.max_cells) == (published.options, published.window, None)
+    assert load_adapter(cards["grn_trees"].for_preset("demo")).max_cells == 500
+
+
+def test_the_demo_takes_no_static_vectors_and_the_real_sets_do(root):
+    """A row of static vectors is one more embedding of a data set: the demo has enough of them."""
+    folder = root / "config" / "benchmarks"
+    for card in load_cards(folder, BenchmarkCard).values():
+        if card.task == TASK.name and card.alternatives("demo"):
+            assert "static_gene_embedding" not in card.needs
+    assert "static_gene_embedding" in load_card(folder / "grn_scode_hesc_chip.yaml", BenchmarkCard).needs

@@ -14,7 +14,7 @@ LAYERS = [
     {"nn", "checkpoint"},
     {"heads", "train", "embedding", "metrics"},
     {"tasks", "models", "report"},
-    {"plan_corpus"},
+    {"plan_corpus", "plan_rows"},
     {"plan", "plan_costs", "plan_jobs", "doctor", "cli"},
 ]
 LEVEL = {room: level for level, rooms in enumerate(LAYERS) for room in rooms}

@@ -9,6 +9,7 @@ from scipy import sparse
 
 from sclong.data.networks import read_network, varying_genes
 from sclong.errors import CardError, InputDataError
+from sclong.metrics import grn
 from sclong.models.controls import Constant, RandomNormal, Truth
 from sclong.models.regulation import AbsoluteCorrelation, ShuffledCorrelation, TargetMeanExpression
 from sclong.models.regulation_trees import Genie3Trees, GrnBoost2
@@ -178,6 +179,18 @@ def test_solve_is_the_cosine_and_unmapped_genes_score_the_minimum(dataset):
     partial = TASK.solve(problem, features_for(folder, unmapped=["G7", "TF2"]), 0)
     assert (partial[:, problem.outputs.index("G7")] == -1).all() and (partial[2] == -1).all()
     assert partial.min() == -1 and (partial != -1).any()
+
+
+def test_opposite_vectors_are_a_prediction_and_unmapped_genes_are_none(dataset):
+    folder, _ = dataset
+    _, problem = problem_of(folder)
+    features = features_for(folder, unmapped=["G7"])
+    features.gene_embedding[np.flatnonzero(features.genes == "G0")] = -5 * np.eye(N_TFS + 1, dtype=np.float32)[0]
+    answer = TASK.solve(problem, features, 0)
+    weights = grn.weights(answer)
+    assert -1 < answer[0, problem.outputs.index("G0")] < -0.999
+    assert weights[0, problem.outputs.index("G0")] == pytest.approx(1)
+    assert (weights[:, problem.outputs.index("G7")] == 0).all()
 
 
 def test_max_genes_keeps_all_regulators(tmp_path):
@@ -370,6 +383,9 @@ MIRROR = pytest.mark.skipif(
     ("name", "cells", "regulators", "genes", "edges"),
     [
         ("grn_scode_hesc", 758, 45, 100, 366),
+        ("grn_scode_hesc_chip", 758, 17, 60, 214),
+        ("grn_scode_hesc_nonspecific", 758, 22, 45, 85),
+        ("grn_scode_hesc_string", 758, 31, 31, 130),
         ("grn_thp1_early", 960, 44, 45, 335),
         ("grn_scrapid_hepg2_smartseq2", 68, 94, 362, 5040),
     ],

@@ -74,7 +74,7 @@ for name, spec in plan.data.items():
         threads: 1
         resources:
             mem_mb=lambda wildcards, attempt: int(1000 * plan.models[wildcards.model].mem_gb * attempt),
-            runtime=grows(120),
+            runtime=lambda wildcards, attempt: int(60 * plan.models[wildcards.model].hours * attempt),
             gpu=lambda wildcards: gpus_of(plan.models[wildcards.model]),
         params:
             benchmark=name,
