@@ -59,7 +59,7 @@ def cluster() -> Iterator[None]:
         yield
         return
     folder = Path(tempfile.mkdtemp(prefix="sclong_cluster_"))  # pytest's own folders are closed to munge's user
-    accounting = "0" if missing_packages("1") else "1"
+    accounting = "0" if os.environ.get("ACCOUNTING") == "0" or missing_packages("1") else "1"
     environment = {**os.environ, "CPUS_PER_NODE": "8", "MEMORY_PER_NODE": "32000", "ACCOUNTING": accounting}
     try:
         up = subprocess.run([SLURM, "up", folder], capture_output=True, text=True, env=environment)
