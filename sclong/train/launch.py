@@ -9,6 +9,7 @@ import logging
 import os
 import re
 import shlex
+import shutil
 import signal
 import subprocess
 import sys
@@ -143,7 +144,9 @@ def refuse_second_job(work_dir: Path) -> None:
     path = work_dir / "slurm_job.txt"
     other = path.read_text().strip() if path.is_file() else job
     asked = ["squeue", "--noheader", "--states=RUNNING,SUSPENDED", "--format=%i", f"--jobs={other}"]
-    if other != job and subprocess.run(asked, capture_output=True, text=True).stdout.strip():
+    if other != job and shutil.which("squeue") is None:  # in a container
+        LOGGER.warning("no squeue here: cannot ask whether SLURM job %s still trains in %s", other, work_dir)
+    elif other != job and subprocess.run(asked, capture_output=True, text=True).stdout.strip():
         raise TrainingFailedError(
             f"SLURM job {other} trains in {work_dir} already", "one job at a time",
             f"wait for its end (squeue --jobs={other}) or end it (scancel {other}), then start again",

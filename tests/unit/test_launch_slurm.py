@@ -38,6 +38,18 @@ def test_a_second_job_is_refused_while_the_first_runs(in_job: Path, there: str |
         assert path.read_text() == "8\n"
 
 
+def test_in_a_container_without_squeue_the_training_goes_on(
+    in_job: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setenv("PATH", str(in_job))
+    monkeypatch.setattr(LOGGER, "propagate", True)
+    in_job.mkdir()
+    (in_job / "slurm_job.txt").write_text("7\n")
+    launch.refuse_second_job(in_job)
+    assert (in_job / "slurm_job.txt").read_text() == "8\n"
+    assert "no squeue here" in caplog.text and "job 7" in caplog.text
+
+
 def test_outside_of_slurm_nothing_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("SLURM_JOB_ID", raising=False)
     launch.refuse_second_job(tmp_path)
