@@ -15,7 +15,7 @@ import pytest
 from virtual_cluster import Run, Start, call, wait_for
 
 TABLE = "results/deepcdr_metrics.tsv"
-PROCESSES = "processes: 2, parallel: ddp, checkpoint_every: 20, steps: 60"
+PROCESSES = "processes: 2, parallel: ddp, checkpoint_every: 20, steps: 120"
 LOG = "results/logs/pretrain.log"
 SLICE = ["--config", "models=[train_mean, sclong]", "corpus={exclude_benchmarks: []}"]
 
@@ -36,7 +36,7 @@ def slices(start: Start) -> dict[str, Run]:
 
 def began_at(run: Run) -> str:
     """Return the step at which the newest attempt of the training went on; "" as long as it has not."""
-    found = re.search(r"goes on at step (\d+)", "".join(run.read(LOG)))
+    found = re.search(r"process\(es\); goes on at step (\d+)", "".join(run.read(LOG)))
     return found[1] if found else ""
 
 
