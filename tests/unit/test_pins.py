@@ -133,3 +133,8 @@ def test_page_names_the_files_and_says_what_was_not_built(root: Path) -> None:
     assert all("not built by CI" in rows[path] for path in ("envs/sclong.yaml", *RECIPES))
     for path in re.findall(r"--file (\S+)|build \S+\.sif (\S+)", page):
         assert all((root / part).is_file() for part in path if part)
+
+
+def test_image_names_users_that_it_does_not_know(root: Path) -> None:
+    """Snakemake asks for the user's name: `docker run --user 1000` has none in the image's list of users."""
+    assert re.search(r"^ENV .*\bLOGNAME=\w+", (root / "envs/Dockerfile").read_text(), re.M)
