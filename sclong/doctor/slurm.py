@@ -245,17 +245,14 @@ def _settings(case: Case) -> list[Finding]:
                     "heed the lines above; scancel what squeue --me shows with a reason like PartitionTimeLimit")
         )  # fmt: skip
     age = re.search(r"MinJobAge\s*=\s*(\d+)", shown.out)
-    if (
-        shown.good
-        and "accounting_storage/slurmdbd" not in shown.out
-        and age
-        and int(age[1]) < SHORTEST_MEMORY_OF_JOBS_S
-    ):
+    if shown.good and age and int(age[1]) < SHORTEST_MEMORY_OF_JOBS_S:
+        kept = "accounting_storage/slurmdbd" in shown.out
+        missed = "; sacct, which is asked, shows cancelled jobs as running" if kept else ", and there is no slurmdbd"
         out.append(
             Finding(
-                "job states", "warning", f"no slurmdbd, and finished jobs are forgotten after {age[1]} s",
+                "job states", "warning", f"finished jobs are forgotten after {age[1]} s{missed}",
                 f"MinJobAge of at least {SHORTEST_MEMORY_OF_JOBS_S} s: states are asked every 180 s or more often",
-                "ask the administrators to raise it",
+                "ask the administrators to raise it" + kept * "; after scancel of a job, Ctrl-C and start again",
             )
         )  # fmt: skip
     return out

@@ -27,16 +27,22 @@ def profile(root: Path, monkeypatch: pytest.MonkeyPatch, *arguments: str, path: 
 
 
 @pytest.mark.parametrize(
-    ("kept", "command"), [("none", "squeue"), ("slurmdbd", "sacct"), (None, "squeue")], ids=["no", "yes", "no SLURM"]
+    ("kept", "age", "command"),
+    [("none", 300, "squeue"), ("none", 10, "squeue"), ("slurmdbd", 300, "squeue"), ("slurmdbd", 10, "sacct")],
 )
-def test_status_is_asked_where_it_is_known(root: Path, monkeypatch, tmp_path: Path, kept, command) -> None:
-    if kept:
-        program = tmp_path / "scontrol"
-        program.write_text(f"#!/bin/sh\necho 'AccountingStorageType   = accounting_storage/{kept}'\n")
-        program.chmod(0o755)
+def test_status_is_asked_where_it_is_known(root: Path, monkeypatch, tmp_path: Path, kept, age, command) -> None:
+    """Of squeue: a cancelled job is "CANCELLED by UID" for sacct, which the executor does not know for an end."""
+    program = tmp_path / "scontrol"
+    program.write_text(f"#!/bin/sh\necho 'AccountingStorageType = accounting_storage/{kept}\nMinJobAge = {age} sec'\n")
+    program.chmod(0o755)
     found = profile(root, monkeypatch, path=str(tmp_path))
     assert found["slurm-status-command"] == command
-    assert found.get("slurm-efficiency-report", False) is (command == "sacct")
+    assert found.get("slurm-efficiency-report", False) is (kept == "slurmdbd")
+
+
+def test_the_profile_can_be_read_without_slurm(root: Path, monkeypatch) -> None:
+    found = profile(root, monkeypatch)
+    assert found["slurm-status-command"] == "squeue" and "slurm-efficiency-report" not in found
 
 
 def test_the_table_of_the_paper_is_for_the_paper(root: Path, monkeypatch) -> None:
