@@ -75,13 +75,24 @@ def read_line_csv(path: Path) -> anndata.AnnData:
     table = table.set_index(table.columns[0])
     values = table.apply(pd.to_numeric, errors="coerce").to_numpy(np.float64)
     wrong = ~(np.isfinite(values) & (values >= 0))
+    check_values(path, table, wrong, "a non-negative number for every line and feature")
+    return _adata(values, table.index.astype(str), table.columns.astype(str))
+
+
+def check_values(path: Path, table: pd.DataFrame, wrong: np.ndarray, expected: str) -> None:
+    """Refuse a table, lines x features, where `wrong` (bool, the same shape) is true anywhere; the first is named.
+
+    Raises
+    ------
+    InputDataError
+        With line, feature and value.
+    """
     if wrong.any():
         row, column = np.argwhere(wrong)[0]
         raise InputDataError(
             f"{path}: line {str(table.index[row])!r}, {str(table.columns[column])!r}: {table.iat[row, column]}",
-            "a non-negative number for every line and feature", "correct the table, or leave this line out",
+            expected, "correct the table, or leave this line out",
         )  # fmt: skip
-    return _adata(values, table.index.astype(str), table.columns.astype(str))
 
 
 @dataclass(frozen=True)

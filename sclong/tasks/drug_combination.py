@@ -20,7 +20,7 @@ from scipy import sparse
 from sclong.cards import Strict
 from sclong.data.drug_ids import named_smiles, structures_of
 from sclong.data.drugs import canonical_smiles, check_structures, morgan_fingerprints
-from sclong.data.lines import line_rows, read_deepdds_tpm, read_lines_h5ad, write_lines
+from sclong.data.lines import check_values, line_rows, read_deepdds_tpm, read_lines_h5ad, write_lines
 from sclong.errors import InputDataError
 from sclong.io.files import atomic_path
 from sclong.io.tables import read_tsv, write_tsv
@@ -229,12 +229,7 @@ def add_lines(adata: anndata.AnnData, path: Path) -> anndata.AnnData:
     given = pd.read_csv(path, index_col=0)
     table = given.apply(pd.to_numeric, errors="coerce")
     wrong = (given.notna() & ~(np.isfinite(table) & (table >= 0))).to_numpy()
-    if wrong.any():
-        row, column = np.argwhere(wrong)[0]
-        raise InputDataError(
-            f"{path}: line {str(given.index[row])!r}, {str(given.columns[column])!r}: {given.iat[row, column]}",
-            "transcripts per million: numbers that are not negative", "correct the table, or leave this line out",
-        )  # fmt: skip
+    check_values(path, given, wrong, "transcripts per million: numbers that are not negative")
     table = table.dropna(axis=1)
     table = table[~table.index.isin(adata.obs_names)]
     more = anndata.AnnData(sparse.csr_matrix(np.log1p(table.to_numpy()), dtype=np.float32))
