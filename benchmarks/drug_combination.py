@@ -1,25 +1,29 @@
 """Drug combinations: tables on DeepDDS' real files, fold by fold, beside the published numbers.
 
     SCLONG_MIRROR=FOLDER python benchmarks/drug_combination.py run CARD [--models M ...] [--seeds N] [--folds F ...]
-                                                                                [--checkpoints FOLDER]
+                                                              [--checkpoints FOLDER] [--preset small|paper]
     python benchmarks/drug_combination.py report       # benchmarks/results/drug_combination.md from what was run
 
 `run` takes the steps of the workflow (prepare, split, predict, score) for a benchmark card of preset small, on the files
-of a mirror laid out as <id>/<file>, with one thread. Without `--models` it runs every model that answers by itself.
+of a mirror laid out as <id>/<file>, with one thread. `--preset` gives the options of models; data are those of small. Without `--models` it runs every model that answers by itself.
 Models fed by an embedding run when they are named; those of scLong need `--checkpoints`, a folder of checkpoints by name
 (sclong, sclong_random; results/checkpoints of a run). Rows are kept in benchmarks/results/drug_combination.tsv fold by
-fold; what is there is not run again: remove its lines.
+fold; what is there is not run again: remove its lines. Of rows that choose their epoch on the test part, what every look
+at it scored is kept in drug_combination_curves.tsv: it shows what choosing there is worth.
 """
 
 from __future__ import annotations
 
 import argparse
 import fcntl
+import logging
 import os
 import platform
 import subprocess
 import tempfile
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -36,9 +40,10 @@ HERE = Path(__file__).resolve().parent
 CARDS = HERE.parent / "config"
 ROWS = HERE / "results" / "drug_combination.tsv"
 PAGE = HERE / "results" / "drug_combination.md"
+CURVES = HERE / "results" / "drug_combination_curves.tsv"
 WORK = Path(tempfile.gettempdir()) / "sclong_drug_combination"
 ORDER = ["floor", "ceiling", "classical", "ablation", "model"]
-KEYS = ["benchmark", "model", "seed", "unit"]
+KEYS = ["benchmark", "model", "preset", "seed", "unit"]
 METRICS = ["auroc", "aupr", "balanced_accuracy", "kappa"]
 NAMES = [
     "drug_combination_random",
@@ -107,44 +112,68 @@ def run(name: str, mirror: Path, given: argparse.Namespace) -> None:
     whole = read_split(split)
     for model in chosen_models(card, given.models):
         features = embedded(model.features_of, dataset, given.checkpoints) if model.features_of else None
-        used = model.for_preset("small")
+        used = model.for_preset(given.preset)
         for seed in range(1 if model.deterministic else given.seeds):
             for fold in given.folds or whole["fold"].unique():
-                if is_kept(name, model.name, seed, f"fold {fold}"):
+                row = [name, model.name, given.preset, seed, f"fold {fold}"]
+                if is_kept(row):
                     continue
                 part = WORK / name / f"fold{fold}.tsv"
-                out = WORK / name / fold / model.name / f"seed{seed}.npz"
+                out = WORK / name / fold / model.name / given.preset / f"seed{seed}.npz"
                 out.parent.mkdir(parents=True, exist_ok=True)
                 write_tsv(whole[whole["fold"] == fold], part)
                 cpu = time.process_time()
-                predict(card, used, dataset, part, features, seed, out)
+                with looks_at_selection() as looks:
+                    predict(card, used, dataset, part, features, seed, out)
                 cpu = time.process_time() - cpu
                 units = out.with_suffix(".tsv")
                 score(card, spec, dataset, part, [out], "", out.with_suffix(".all.tsv"),
                       protocols={model.name: model.protocol}, units=units)  # fmt: skip
-                found = pd.read_csv(units, sep="\t").assign(role=model.role, cpu_s=cpu, commit=commit())
-                keep(found)
+                found = pd.read_csv(units, sep="\t").assign(
+                    preset=given.preset, role=model.role, cpu_s=cpu, commit=commit()
+                )
+                keep(found, ROWS)
+                if model.selects_on_test:
+                    keep(
+                        pd.DataFrame(
+                            {**dict(zip(KEYS, row, strict=True)), "look": range(1, len(looks) + 1), "auroc": looks}
+                        ),
+                        CURVES,
+                    )
                 auroc = found.loc[found["metric"] == "auroc", "value"].iloc[0]
                 print(f"{name} {model.name} seed {seed} fold {fold}: auroc {auroc:.3f} {cpu:.0f} s", flush=True)
 
 
-def is_kept(benchmark: str, model: str, seed: int, unit: str) -> bool:
-    """Whether the row was run already."""
+@contextmanager
+def looks_at_selection() -> Iterator[list[float]]:
+    """Collect what the part that chooses the epoch scored, at every look of a training."""
+    looks: list[float] = []
+    handler = logging.Handler()
+    handler.emit = lambda record: looks.append(record.args[1])  # type: ignore[method-assign, index]
+    logger = logging.getLogger("sclong.heads.selection")
+    logger.setLevel(logging.DEBUG)
+    logger.addHandler(handler)
+    yield looks
+    logger.removeHandler(handler)
+
+
+def is_kept(row: list[object]) -> bool:
+    """Whether a row, named by `KEYS`, was run already."""
     if not ROWS.exists():
         return False
-    rows = pd.read_csv(ROWS, sep="\t")
-    return bool((rows[KEYS].astype(str) == [benchmark, model, str(seed), unit]).all(axis=1).any())
+    rows = pd.read_csv(ROWS, sep="\t", dtype=str)
+    return bool((rows[KEYS] == [str(x) for x in row]).all(axis=1).any())
 
 
-def keep(found: pd.DataFrame) -> None:
+def keep(found: pd.DataFrame, path: Path) -> None:
     """Add rows to the kept ones, in place of those of the same benchmark, model, seed and fold."""
     with (WORK / "rows.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)  # two runs may end at the same time
-        if ROWS.exists():
-            rows = pd.read_csv(ROWS, sep="\t")
+        if path.exists():
+            rows = pd.read_csv(path, sep="\t")
             same = pd.MultiIndex.from_frame(rows[KEYS]).isin(pd.MultiIndex.from_frame(found[KEYS]))
             found = pd.concat([rows[~same], found], ignore_index=True)
-        write_tsv(found, ROWS)
+        write_tsv(found, path)
 
 
 def table(rows: pd.DataFrame) -> list[str]:
@@ -174,24 +203,28 @@ def table(rows: pd.DataFrame) -> list[str]:
 def report() -> None:
     """Write the page of results; what is above the first table is kept by hand in `NOTES`."""
     rows = pd.read_csv(ROWS, sep="\t")
+    other = rows["preset"] != "small"
+    labelled = rows.assign(model=rows["model"].where(~other, rows["model"] + " (preset " + rows["preset"] + ")"))
     info = Path("/proc/cpuinfo").read_text() if Path("/proc/cpuinfo").exists() else ""
     cpu = next((x.split(":")[1].strip() for x in info.splitlines() if x.startswith("model name")), platform.processor())
     lines = [
         "# Drug combinations: tables on real files",
         "",
         f"Machine: {os.cpu_count()} x {cpu}, one thread, shared with other work; Python {platform.python_version()}.",
-        "`SCLONG_MIRROR=FOLDER python benchmarks/drug_combination.py run CARD`, options of preset small; tree after "
+        "`SCLONG_MIRROR=FOLDER python benchmarks/drug_combination.py run CARD`, options of preset small where no other is named; tree after "
         f"{', '.join(sorted(set(rows['commit'])))}. ±: standard error over folds. Processor seconds: all folds, one seed.",
         "",
         "## Ours and the published",
         "",
-        *comparison(rows),
+        *comparison(labelled),
+        "",
+        *curves(),
         "",
         *NOTES,
         "",
     ]
     for name in NAMES:
-        found = rows[rows["benchmark"] == name]
+        found = labelled[labelled["benchmark"] == name]
         if found.empty:
             continue
         card = load_card(CARDS / "benchmarks" / f"{name}.yaml", BenchmarkCard)
@@ -220,12 +253,34 @@ def comparison(rows: pd.DataFrame) -> list[str]:
     for name in NAMES:
         card = load_card(CARDS / "benchmarks" / f"{name}.yaml", BenchmarkCard)
         for paper, row in [(p, r) for p in card.paper for r in OURS.get(p.model, ["none"])]:
-            found = scores[(scores["benchmark"] == name) & (scores["model"] == row)]
-            values = found.groupby("unit")["value"].mean().to_numpy()
-            error = f" ± {values.std(ddof=1) / np.sqrt(len(values)):.3f}" if len(values) > 1 else ""
-            ours = f"{row} | {values.mean():.3f}{error} | {len(values)}" if len(values) else f"{row} | not run |"
             sd = f" ± {paper.sd:g}" if paper.sd is not None else ""
-            lines.append(f"| {name} | {paper.model} ({paper.where}) | {paper.value:g}{sd} | {ours} |")
+            start = f"| {name} | {paper.model} ({paper.where}) | {paper.value:g}{sd} |"
+            found = scores[(scores["benchmark"] == name) & (scores["model"].str.split(" ").str[0] == row)]
+            for label, run in found.groupby("model"):
+                values = run.groupby("unit")["value"].mean().to_numpy()
+                error = f" ± {values.std(ddof=1) / np.sqrt(len(values)):.3f}" if len(values) > 1 else ""
+                lines.append(f"{start} {label} | {values.mean():.3f}{error} | {len(values)} |")
+            if found.empty:
+                lines.append(f"{start} {row} | not run | |")
+    return lines
+
+
+def curves() -> list[str]:
+    """Return a table of what the test part scored while an epoch was chosen on it."""
+    if not CURVES.exists():
+        return []
+    lines = [
+        "What choosing the epoch on the test part is worth, in rows of the published protocol: test AUROC at every look.",
+        "",
+        "| benchmark | model | preset | fold | looks | best | last | mean of the last half |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
+    for key, curve in pd.read_csv(CURVES, sep="\t").groupby(["benchmark", "model", "preset", "unit"], sort=False):
+        auroc = curve["auroc"].to_numpy()
+        half = auroc[len(auroc) // 2 :].mean()
+        lines.append(
+            f"| {' | '.join(map(str, key))} | {len(auroc)} | {auroc.max():.3f} | {auroc[-1]:.3f} | {half:.3f} |"
+        )
     return lines
 
 
@@ -264,6 +319,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=1)
     parser.add_argument("--folds", nargs="*", help="some folds only")
     parser.add_argument("--checkpoints", type=Path)
+    parser.add_argument("--preset", choices=["small", "paper"], default="small", help="of the options of models")
     given = parser.parse_args()
     if given.what == "report":
         report()

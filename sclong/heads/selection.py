@@ -1,9 +1,12 @@
 """Which epoch of a training answers: early stopping on a part that is not the test part."""
 
 import copy
+import logging
 
 import numpy as np
 from torch import nn
+
+LOGGER = logging.getLogger(__name__)
 
 
 class BestEpoch:
@@ -21,7 +24,7 @@ class BestEpoch:
     Attributes
     ----------
     scores : list of float
-        Of all evaluations, in order.
+        Of all evaluations, in order. Each is logged at level DEBUG as well.
     """
 
     def __init__(self, network: nn.Module, patience: int | None = None, score: float = -np.inf) -> None:
@@ -32,6 +35,7 @@ class BestEpoch:
     def update(self, score: float) -> bool:
         """Take the score of the weights as they are now; return whether the training shall end."""
         self.scores.append(score)
+        LOGGER.debug("evaluation %d: %.5f", len(self.scores), score)
         self._waited += 1
         if score > self._score:
             self._score, self._state, self._waited = score, copy.deepcopy(self._network.state_dict()), 0
