@@ -245,7 +245,7 @@ def _settings(case: Case) -> list[Finding]:
                     "heed the lines above; scancel what squeue --me shows with a reason like PartitionTimeLimit")
         )  # fmt: skip
     age = re.search(r"MinJobAge\s*=\s*(\d+)", shown.out)
-    if shown.good and age and int(age[1]) < SHORTEST_MEMORY_OF_JOBS_S:
+    if shown.good and age and 0 < int(age[1]) < SHORTEST_MEMORY_OF_JOBS_S:  # 0: never
         kept = "accounting_storage/slurmdbd" in shown.out
         missed = "; sacct, which is asked, shows cancelled jobs as running" if kept else ", and there is no slurmdbd"
         out.append(

@@ -408,6 +408,7 @@ def test_a_controller_that_is_down_is_an_error(case: Callable[..., Case]) -> Non
         ("MinJobAge               = 10 sec\n", {"job states"}),
         ("MinJobAge               = 200 sec\n", {"job states"}),
         ("MinJobAge               = 300 sec\n", set()),
+        ("MinJobAge               = 0 sec\n", set()),
         ("MinJobAge = 10 sec\nAccountingStorageType = accounting_storage/slurmdbd\n", {"job states"}),
         ("MinJobAge = 300 sec\nAccountingStorageType = accounting_storage/slurmdbd\n", set()),
         ("EnforcePartLimits       = NO\nMinJobAge               = 300 sec\n", {"limits of partitions"}),

@@ -28,7 +28,13 @@ def profile(root: Path, monkeypatch: pytest.MonkeyPatch, *arguments: str, path: 
 
 @pytest.mark.parametrize(
     ("kept", "age", "command"),
-    [("none", 300, "squeue"), ("none", 10, "squeue"), ("slurmdbd", 300, "squeue"), ("slurmdbd", 10, "sacct")],
+    [
+        ("none", 300, "squeue"),
+        ("none", 10, "squeue"),
+        ("slurmdbd", 300, "squeue"),
+        ("slurmdbd", 0, "squeue"),
+        ("slurmdbd", 10, "sacct"),
+    ],
 )
 def test_status_is_asked_where_it_is_known(root: Path, monkeypatch, tmp_path: Path, kept, age, command) -> None:
     """Of squeue: a cancelled job is "CANCELLED by UID" for sacct, which the executor does not know for an end."""
@@ -156,6 +162,20 @@ def test_links_of_a_real_cluster_stay(root: Path, tmp_path: Path, text: str | No
     (etc / "gres.conf").unlink()
     (etc / "gres.conf").symlink_to(other / "gres.conf")
     assert in_script(root, etc, "if is_virtual; then unlink_files; fi") == 0
+    assert (etc / "gres.conf").is_symlink(), "without a slurm.conf of a virtual cluster nothing is touched"
+
+
+@pytest.mark.parametrize("same", [True, False])
+def test_links_of_the_virtual_cluster_go_together(root: Path, tmp_path: Path, same: bool) -> None:
+    etc, ours, other = tmp_path / "etc", tmp_path / "ours", tmp_path / "other"
+    for folder in (etc, ours, other):
+        folder.mkdir()
+    (ours / "slurm.conf").write_text("ClusterName=virtual\n")
+    (etc / "slurm.conf").symlink_to(ours / "slurm.conf")
+    (etc / "gres.conf").symlink_to((ours if same else other) / "gres.conf")
+    assert in_script(root, etc, "if is_virtual; then unlink_files; fi") == 0
+    assert not (etc / "slurm.conf").is_symlink()
+    assert (etc / "gres.conf").is_symlink() is not same
 
 
 def test_a_process_that_has_the_number_of_a_daemon_lives(root: Path, tmp_path: Path) -> None:
