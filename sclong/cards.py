@@ -127,6 +127,9 @@ class ModelCard(Strict):
     device: Literal["cpu", "gpu"] = "cpu"
     mem_gb: float = 2.0
     hours: float = Field(default=2.0, gt=0, description="time limit of one prediction under SLURM, first attempt")
+    preset_hours: dict[Literal["demo", "small", "paper"], Annotated[float, Field(gt=0)]] = Field(
+        default_factory=dict, description="per preset: a time limit that replaces hours"
+    )
     licence: str = "Apache-2.0"
     weights: list[str] = Field(default_factory=list, description="ids in sources.tsv of weights it needs")
     trained_on: str = ""
@@ -141,9 +144,11 @@ class ModelCard(Strict):
         return self
 
     def for_preset(self, preset: str) -> ModelCard:
-        """Return the card with the options that a preset replaces in place."""
+        """Return the card with the options and the time limit that a preset replaces in place."""
         changed = self.preset_options.get(preset, {})  # type: ignore[call-overload]
-        return self.model_copy(update={"options": {**self.options, **changed}, "preset_options": {}})
+        hours = self.preset_hours.get(preset, self.hours)  # type: ignore[call-overload]
+        options = {**self.options, **changed}
+        return self.model_copy(update={"options": options, "preset_options": {}, "hours": hours, "preset_hours": {}})
 
 
 Card = TypeVar("Card", bound=Strict)

@@ -414,3 +414,17 @@ def test_predictions_wait_for_the_embedding_that_the_card_names(root: Path) -> N
         assert features(SimpleNamespace(model=model)) == [plan.result("embeddings", of, dataset)]
     assert [features(SimpleNamespace(model=m)) for m in ("gears", "additive", "no_such_model")] == [[], [], []]
     assert plan.models["gears_sclong"].options["hidden"] == 24  # the demo's
+
+
+def test_a_preset_replaces_the_time_limit() -> None:
+    card = ModelCard(
+        name="toy",
+        title="",
+        summary="",
+        version=1,
+        role="model",
+        adapter="a:B",
+        provides=[],
+        preset_hours={"paper": 12},
+    )
+    assert [card.for_preset(preset).hours for preset in ("demo", "small", "paper")] == [2, 2, 12]

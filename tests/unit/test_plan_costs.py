@@ -87,6 +87,8 @@ def test_dry_run_counts_what_snakemake_would_do(root: Path, tmp_path: Path) -> N
     rules = [job.rule for job in run.jobs]
     assert rules.count("pretrain") == rules.count("score_norman") == 1 and rules.count("corpus_part") == 3
     assert run.config["benchmarks"] == ["norman"] and "all" not in rules
+    predict = next(job for job in run.jobs if job.rule == "predict_norman")
+    assert predict.runtime_min == 120, "hours of a card, by default 2"
     pretrain = next(job for job in run.jobs if job.rule == "pretrain")
     assert pretrain.mem_mb == 4000 and pretrain.runtime_min == 30 and pretrain.gpus == 0
     assert not (tmp_path / "r").exists()
