@@ -132,7 +132,6 @@ def run(name: str, mirror: Path, given: argparse.Namespace) -> None:
                 found = pd.read_csv(units, sep="\t").assign(
                     preset=given.preset, role=model.role, cpu_s=cpu, commit=commit()
                 )
-                keep(found, ROWS)
                 if model.selects_on_test:
                     keep(
                         pd.DataFrame(
@@ -140,6 +139,7 @@ def run(name: str, mirror: Path, given: argparse.Namespace) -> None:
                         ),
                         CURVES,
                     )
+                keep(found, ROWS)
                 auroc = found.loc[found["metric"] == "auroc", "value"].iloc[0]
                 print(f"{name} {model.name} seed {seed} fold {fold}: auroc {auroc:.3f} {cpu:.0f} s", flush=True)
 
@@ -153,8 +153,10 @@ def looks_at_selection() -> Iterator[list[float]]:
     logger = logging.getLogger("sclong.heads.selection")
     logger.setLevel(logging.DEBUG)
     logger.addHandler(handler)
-    yield looks
-    logger.removeHandler(handler)
+    try:
+        yield looks
+    finally:
+        logger.removeHandler(handler)
 
 
 def is_kept(row: list[object]) -> bool:
@@ -166,7 +168,7 @@ def is_kept(row: list[object]) -> bool:
 
 
 def keep(found: pd.DataFrame, path: Path) -> None:
-    """Add rows to the kept ones, in place of those of the same benchmark, model, seed and fold."""
+    """Add rows to the kept ones, in place of those that `KEYS` calls the same."""
     with (WORK / "rows.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)  # two runs may end at the same time
         if path.exists():
@@ -272,10 +274,10 @@ def curves() -> list[str]:
     lines = [
         "What choosing the epoch on the test part is worth, in rows of the published protocol: test AUROC at every look.",
         "",
-        "| benchmark | model | preset | fold | looks | best | last | mean of the last half |",
-        "|---|---|---|---|---|---|---|---|",
+        "| benchmark | model | preset | seed | fold | looks | best | last | mean of the last half |",
+        "|---|---|---|---|---|---|---|---|---|",
     ]
-    for key, curve in pd.read_csv(CURVES, sep="\t").groupby(["benchmark", "model", "preset", "unit"], sort=False):
+    for key, curve in pd.read_csv(CURVES, sep="\t").groupby(KEYS, sort=False):
         auroc = curve["auroc"].to_numpy()
         half = auroc[len(auroc) // 2 :].mean()
         lines.append(

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import tempfile
 import time
 from pathlib import Path
 
@@ -119,7 +120,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("what", choices=["embed", "rows", "table"])
     parser.add_argument("names", nargs="*", help="a checkpoint folder and kinds of values, or models")
-    parser.add_argument("--work", type=Path, default=Path("/tmp/sclong_integration"))
+    parser.add_argument("--work", type=Path, default=Path(tempfile.gettempdir()) / "sclong_integration")
     parser.add_argument("--label", default="scLong")
     parser.add_argument("--seeds", type=int, default=3)
     given = parser.parse_args()

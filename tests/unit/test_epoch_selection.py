@@ -47,3 +47,9 @@ def test_without_patience_all_epochs_run() -> None:
 def test_weights_before_the_first_epoch_are_a_candidate_when_they_have_a_score() -> None:
     assert weight_after([-2.0, -1.5], start=-1.0) == (0, 2)
     assert weight_after([-2.0, -0.5], start=-1.0) == (2, 2)
+
+
+def test_every_evaluation_is_logged(caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level("DEBUG", logger="sclong.heads.selection"):
+        weight_after([0.5, 0.25])
+    assert [record.args for record in caplog.records] == [(1, 0.5), (2, 0.25)]

@@ -88,6 +88,17 @@ def test_figures_show_every_model() -> None:
     assert set(primary_table(summary)["model"]) == {"mean", "truth", "sclong"}
 
 
+def test_rows_of_the_papers_protocol_are_hollow() -> None:
+    table = metrics({"mean": [0.1], "sclong": [0.5, 0.6]})
+    summary = summarize(table, {"toy": CARD}, {"toy": SPEC}, ROLES)
+
+    def hollow(protocol: str) -> int:
+        shown = summary.assign(protocol=[protocol if m == "sclong" else "strict" for m in summary["model"]])
+        return scores_figure(shown, table, "toy").count("fill: #ffffff; stroke")
+
+    assert hollow("paper") > hollow("strict")
+
+
 @pytest.mark.parametrize(
     ("model", "verdict"), [(0.2, "better than both"), (0.4, "better than one of them"), (0.9, "worse than both")]
 )
