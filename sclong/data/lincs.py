@@ -31,6 +31,7 @@ PUBLISHED_DOSES = ("0.04 um", "0.12 um", "0.37 um", "1.11 um", "3.33 um", "10.0 
 PUBLISHED_LEFT_OUT = ("BRD-U41416256", "BRD-U60236422")
 N_LANDMARKS = 978
 DOSE_TOLERANCE = 0.05
+SAME_DOSE = 1e-6  # one dose written in two ways
 NO_VALUE = ("-666", "-666.0", "restricted", "")
 MATRIX, SIGNATURE_IDS, GENE_IDS = "/0/DATA/0/matrix", "/0/META/COL/id", "/0/META/ROW/id"
 ROWS_AT_ONCE = 1000
@@ -107,13 +108,15 @@ def read_signature_table(path: str | Path) -> pd.DataFrame:
     return read_tsv(path, ID_COLUMNS, sep=",", dtype=dict.fromkeys(ID_COLUMNS, str))
 
 
-def dose_name(written: str) -> str:
-    """Return a dose as DeepCE writes it ("10.0 um"); within 5 % of a published dose, that one.
+def dose_name(written: str, tolerance: float = DOSE_TOLERANCE) -> str:
+    """Return a dose as DeepCE writes it ("10.0 um"); within the tolerance of a published dose, that one.
 
     Parameters
     ----------
     written
         As LINCS writes it: "10 µM", "0.04 um", "500 nM".
+    tolerance
+        Relative.
 
     Returns
     -------
@@ -125,7 +128,7 @@ def dose_name(written: str) -> str:
     >>> dose_name("10 uM"), dose_name("0.125 uM"), dose_name("500 nM"), dose_name("-666")
     ('10.0 um', '0.12 um', '0.5 um', '')
     """
-    match = re.fullmatch(r"\s*([0-9.]+(?:[eE][+-]?[0-9]+)?)\s*([^0-9.\s]+)\s*", str(written))
+    match = re.fullmatch(r"\s*((?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?)\s*([^0-9.\s]+)\s*", str(written))
     unit = match[2].lower() if match else ""
     if match is None or not unit.endswith("m"):
         return ""
@@ -133,7 +136,7 @@ def dose_name(written: str) -> str:
     factor = {"n": 1e-3, "m": 1e3, "": 1e6}.get(prefix, 1.0 if prefix == "u" or not prefix.isascii() else 0.0)
     dose = float(match[1]) * factor
     for name in PUBLISHED_DOSES:
-        if abs(dose / float(name.removesuffix(" um")) - 1) < DOSE_TOLERANCE:
+        if abs(dose / float(name.removesuffix(" um")) - 1) < tolerance:
             return name
     return f"{float(f'{dose:.4g}')} um" if dose > 0 else ""
 

@@ -16,8 +16,16 @@ from pydantic import Field
 
 from sclong.cards import Strict
 from sclong.data.drugs import standardise
-from sclong.data.lincs import ID_COLUMNS, middle_replicates, passes_published_filter, read_signature_table
-from sclong.data.normalize import check_nonnegative
+from sclong.data.lincs import (
+    ID_COLUMNS,
+    NO_VALUE,
+    SAME_DOSE,
+    dose_name,
+    middle_replicates,
+    passes_published_filter,
+    read_signature_table,
+)
+from sclong.data.signature_lines import write_expression
 from sclong.errors import InputDataError, listing, nearest
 from sclong.io.h5ad import read_expression
 from sclong.io.tables import read_tsv, write_tsv
@@ -78,7 +86,13 @@ class Signatures:
 
 
 def read_h5ad_signatures(path: Path) -> Signatures:
-    """Read signatures from AnnData: obs pert_id, cell_id, dose_um; X z-scores; SMILES come from elsewhere."""
+    """Read signatures from AnnData: obs pert_id, cell_id, dose_um; X z-scores; SMILES come from elsewhere.
+
+    Raises
+    ------
+    InputDataError
+        A column is missing, a signature or a gene stands twice, or a row without a compound, a line or a dose above 0.
+    """
     adata = read_expression(path, layer="X")
     for column in ("pert_id", "cell_id", "dose_um"):
         if column not in adata.obs:
@@ -93,16 +107,37 @@ def read_h5ad_signatures(path: Path) -> Signatures:
             raise InputDataError(
                 f"{path}: {what} {listing(given[given.duplicated()])} stand twice", "each once", "remove the others"
             )
-    samples = pd.DataFrame(
-        {
-            "sample": adata.obs_names.astype(str),
-            "pert_id": adata.obs["pert_id"].astype(str).to_numpy(),
-            "cell_id": adata.obs["cell_id"].astype(str).to_numpy(),
-            "dose_um": adata.obs["dose_um"].astype(float).to_numpy(),
-            "published_part": "",
-        }
-    )
+    words = adata.obs[["pert_id", "cell_id"]].apply(lambda c: c.astype(str).where(c.notna(), ""))
+    samples = words.assign(dose_um=_doses(adata.obs["dose_um"], path), published_part="")
+    samples = samples.rename_axis("sample").reset_index().astype({"sample": str})
+    for column in words:
+        _check_named(samples, column, str(path))
     return Signatures(samples, np.asarray(adata.var_names, dtype=str), adata.X.toarray())
+
+
+def _doses(column: pd.Series, path: Path) -> np.ndarray:
+    """Return doses, (n,) float64, all above 0; a row that says something else is an error."""
+    doses = pd.to_numeric(column.astype(object), errors="coerce").to_numpy(np.float64)
+    wrong = np.flatnonzero(~(np.isfinite(doses) & (doses > 0)))
+    if len(wrong):
+        written = str(column.iloc[wrong[0]])
+        number = dose_name(written, SAME_DOSE).removesuffix(" um")
+        raise InputDataError(
+            f"{path}: dose_um {written!r} of signature {str(column.index[wrong[0]])!r} ({len(wrong)} such signatures)",
+            "a number above 0, in micromolar",
+            f"write {number} for {written!r}" if number else "write the dose, or remove those signatures",
+        )
+    return doses
+
+
+def _check_named(samples: pd.DataFrame, column: str, where: str) -> None:
+    """Refuse signatures without a compound or a line."""
+    lacking = samples["sample"][samples[column].isin([*NO_VALUE, "nan"])]
+    if len(lacking):
+        raise InputDataError(
+            f"{where}: {len(lacking)} signatures have no {column}: {listing(lacking)}",
+            f"a {column} for every signature", "write it, or remove those signatures",
+        )  # fmt: skip
 
 
 def read_deepce_signatures(paths: Sequence[Path]) -> tuple[Signatures, dict[str, int]]:
@@ -124,7 +159,7 @@ def read_deepce_signatures(paths: Sequence[Path]) -> tuple[Signatures, dict[str,
     ------
     InputDataError
         Another number of files, other columns, files with different genes, values that are no numbers, one id for
-        different signatures, or nothing that passes the filter.
+        different signatures, a signature without a compound, or nothing that passes the filter.
     """
     if len(paths) not in (1, len(PARTS)):
         raise InputDataError(
@@ -142,7 +177,8 @@ def read_deepce_signatures(paths: Sequence[Path]) -> tuple[Signatures, dict[str,
     parts = PARTS if len(paths) > 1 else ("",)
     table = pd.concat([t.assign(published_part=p) for t, p in zip(tables, parts, strict=True)], ignore_index=True)
     counts = {"rows_read": len(table)}
-    table = table[passes_published_filter(table)]
+    table["pert_idose"] = [dose_name(written, SAME_DOSE) for written in table["pert_idose"]]
+    table = table[passes_published_filter(table)].fillna({"pert_id": ""})
     counts["left_out_by_filter"] = counts["rows_read"] - len(table)
     if table.empty:
         raise InputDataError(
@@ -152,6 +188,7 @@ def read_deepce_signatures(paths: Sequence[Path]) -> tuple[Signatures, dict[str,
         )
     table = _once(table.drop_duplicates(), "sig_id").reset_index(drop=True)
     counts["repeated_rows"] = counts["rows_read"] - counts["left_out_by_filter"] - len(table)
+    _check_named(table.rename(columns={"sig_id": "sample"}), "pert_id", listing(paths))
     genes = [c for c in table.columns if c not in (*ID_COLUMNS, "published_part")]
     words = [c for c in genes if not pd.api.types.is_numeric_dtype(table[c])]
     if words:
@@ -211,54 +248,6 @@ def read_gene_vectors(path: Path, genes: Iterable[str]) -> np.ndarray:
     return vectors
 
 
-def to_symbols(ids: Iterable[str], annotation: Path) -> list[str]:
-    """Replace gene ids (versions are ignored) by symbols; unknown ids and repeated symbols keep their id."""
-    table = read_tsv(
-        annotation, ("gene_id", "gene_name"), sep="," if ".csv" in Path(annotation).name else "\t", dtype=str
-    )
-    symbol = dict(zip(table["gene_id"].str.split(".").str[0], table["gene_name"], strict=True))
-    taken: set[str] = set()
-    names = []
-    for gene in ids:
-        name = symbol.get(gene.split(".")[0], gene)
-        name = gene if name in taken or not isinstance(name, str) else name
-        taken.add(name)
-        names.append(name)
-    return names
-
-
-def newer_names(genes: Iterable[str], have: Iterable[str], hgnc: Path) -> dict[str, str]:
-    """Find the names that genes of signatures have in expression that was named later.
-
-    Parameters
-    ----------
-    genes
-        Names in the signatures.
-    have
-        Names in the expression.
-    hgnc
-        Table of HGNC: approved, previous and alias symbols.
-
-    Returns
-    -------
-    dict
-        Name in the expression -> name in the signatures: of a gene that the expression does not have, the one approved
-        symbol (by previous symbols, else by aliases) that it has.
-    """
-    table = read_tsv(hgnc, ("Approved symbol", "Previous symbols", "Alias symbols"), dtype=str).fillna("")
-    lacking, free = set(genes) - set(have), set(have) - set(genes)
-    table = table[table["Approved symbol"].isin(free)]
-    renamed: dict[str, str] = {}
-    for column in ("Previous symbols", "Alias symbols"):
-        names = table.assign(old=table[column].str.split(", ")).explode("old")
-        names = names[names["old"].isin(lacking)]
-        names = names[~names["old"].duplicated(keep=False) & ~names["Approved symbol"].duplicated(keep=False)]
-        for new, old in zip(names["Approved symbol"], names["old"], strict=True):
-            if new not in renamed and old not in renamed.values():
-                renamed[new] = old
-    return renamed
-
-
 def add_structures(samples: pd.DataFrame, drugs: pd.DataFrame, where: str) -> tuple[pd.DataFrame, dict[str, Any]]:
     """Give signatures the SMILES and the structure of their compound; leave out those that have none.
 
@@ -306,6 +295,35 @@ def add_structures(samples: pd.DataFrame, drugs: pd.DataFrame, where: str) -> tu
     }
 
 
+def published_parts(samples: pd.DataFrame) -> tuple[pd.Series, dict[str, Any]]:
+    """Return the published part of every signature; NaN for those that would carry a compound into another part.
+
+    Of a structure in several parts (so of a compound, and of replicates) only the signatures of the last part stay:
+    test, then validation, then training.
+
+    Parameters
+    ----------
+    samples
+        As :attr:`Signatures.samples`.
+
+    Returns
+    -------
+    part
+        "train", "validation", "test", NaN; "" where the data set has no parts.
+    facts
+        How many are left out, and up to five of their compounds.
+    """
+    part, structure = samples["published_part"].copy(), samples["structure"]
+    facts: dict[str, Any] = {}
+    for name, later in (("validation", ["test"]), ("train", ["validation", "test"])):
+        leaked = (part == name) & structure.isin(structure[part.isin(later)])
+        part[leaked] = np.nan
+        facts[f"published_{name}_signatures_left_out"] = int(leaked.sum())
+    compounds = sorted(samples["pert_id"][part.isna()].unique())
+    facts |= {"published_compounds_left_out": len(compounds), "some_published_compounds_left_out": compounds[:5]}
+    return part, facts
+
+
 def prepare_signatures(inputs: Mapping[str, Any], chosen: PrepareOptions, out: Path) -> dict[str, Any]:
     """Read signatures and compounds, write the data set's folder.
 
@@ -313,7 +331,8 @@ def prepare_signatures(inputs: Mapping[str, Any], chosen: PrepareOptions, out: P
     ----------
     inputs
         ``signatures`` (one AnnData file, or tables in DeepCE's layout), ``drugs`` (pert_id and SMILES), ``expression``
-        (AnnData: untreated expression of cell lines, non-negative, becomes expression.h5ad). Optional: ``annotation``
+        (AnnData: untreated expression of cell lines, non-negative; those of the signatures become expression.h5ad,
+        and a line without expression keeps its signatures). Optional: ``annotation``
         (columns gene_id, gene_name: symbols, where the expression's genes are named by id), ``hgnc`` (HGNC's table:
         where signatures use older symbols), ``gene_vectors`` (:func:`read_gene_vectors`).
     chosen
@@ -330,7 +349,8 @@ def prepare_signatures(inputs: Mapping[str, Any], chosen: PrepareOptions, out: P
     ------
     InputDataError
         Missing columns, no structure for any compound, values that are not finite, an id or a gene twice, other genes
-        than the gene vectors', or negative expression.
+        than the gene vectors', a signature without a compound, a line or a dose, or expression that is not fit
+        (:func:`sclong.data.signature_lines.write_expression`).
     """
     if chosen.format == "h5ad":
         found, counts = read_h5ad_signatures(inputs["signatures"]), dict[str, int]()
@@ -353,21 +373,8 @@ def prepare_signatures(inputs: Mapping[str, Any], chosen: PrepareOptions, out: P
     vectors = read_gene_vectors(inputs["gene_vectors"], found.genes) if "gene_vectors" in inputs else None
     Signatures(samples.reset_index(drop=True), found.genes, values, vectors).write(out)
 
-    lines = read_expression(inputs["expression"], layer="X")
-    if "annotation" in inputs:
-        lines.var_names = to_symbols(lines.var_names, inputs["annotation"])
-    renamed = newer_names(found.genes, lines.var_names, inputs["hgnc"]) if "hgnc" in inputs else {}
-    lines.var_names = [renamed.get(name, name) for name in lines.var_names]
-    if not np.isin(found.genes, lines.var_names).any():
-        raise InputDataError(
-            f"{inputs['expression']}: its genes ({listing(lines.var_names, 3)}) have nothing in common with those of "
-            f"the signatures ({listing(found.genes, 3)})",
-            "the same gene symbols in both",
-            "rename its genes, or name a table of gene_id and gene_name as the card's input 'annotation'",
-        )
-    check_nonnegative(lines.X, str(inputs["expression"]))
-    lines.uns["value_kind"] = "nonnegative"
-    lines.write_h5ad(out / "expression.h5ad", compression="gzip")
+    cells = set(samples["cell_id"])
+    expression = write_expression(inputs, found.genes, cells, out)
     parts = samples.groupby("structure")["published_part"].nunique()
     return {
         "signatures": len(samples),
@@ -375,11 +382,10 @@ def prepare_signatures(inputs: Mapping[str, Any], chosen: PrepareOptions, out: P
         "compounds": int(samples["pert_id"].nunique()),
         "structures": len(parts),
         "structures_in_several_published_parts": int((parts > 1).sum()),
+        **published_parts(samples)[1],
         "same_compound_line_and_dose": int(samples.duplicated(["pert_id", "cell_id", "dose_um"]).sum()),
-        "cell_lines": int(samples["cell_id"].nunique()),
-        "lines_with_expression": int(np.isin(samples["cell_id"].unique(), lines.obs_names).sum()),
-        "genes_with_expression": int(np.isin(found.genes, lines.var_names).sum()),
-        "genes_renamed_by_hgnc": len(renamed),
+        "cell_lines": len(cells),
+        **expression,
         **counts,
         **dropped,
     }

@@ -15,9 +15,10 @@ from pydantic import Field
 
 from sclong.cards import Strict
 from sclong.data.drugs import morgan_fingerprints
-from sclong.data.signatures import PrepareOptions, Signatures, prepare_signatures
-from sclong.errors import InputDataError
+from sclong.data.signatures import PrepareOptions, Signatures, prepare_signatures, published_parts
+from sclong.errors import InputDataError, listing
 from sclong.metrics.regression import mse, pearson, precision_at_k, spearman
+from sclong.runlog import LOGGER
 from sclong.seeding import rng
 from sclong.tasks.base import PARTS, SPLIT_COLUMNS, UNIT_COLUMNS, Features, Predictions, Problem, Task
 from sclong.tasks.options import check_policy, parse_options
@@ -67,18 +68,16 @@ class ChemicalPerturbation(Task):
         return prepare_signatures(inputs, parse_options(PrepareOptions, options, self.name), out)
 
     def split(self, dataset: Path, policy: str, options: Mapping[str, Any], seed: int) -> pd.DataFrame:
-        """Cut by compound: ``compound`` draws structures (without salts), ``published`` takes the files' parts."""
+        """Cut by compound: ``compound`` draws structures (without salts), ``published`` takes the files' parts.
+
+        No structure stands in two parts: see :func:`sclong.data.signatures.published_parts`.
+        """
         check_policy(policy, ["compound", "published"], self.name)
         samples = Signatures.read(dataset).samples
         if policy == "published":
             parse_options(PublishedSplitOptions, options, f"{self.name}, split published")
-            part = samples["published_part"]
-            if not part.isin(PARTS).all():
-                raise InputDataError(
-                    "the data set has no published parts",
-                    "data of the format deepce_csv",
-                    "write split: compound in the card",
-                )
+            part = _published(samples)
+            samples, part = samples[part.notna()], part.dropna()
         else:
             chosen = parse_options(SplitOptions, options, f"{self.name}, split compound")
             part = _draw_compounds(samples["structure"], chosen, seed)
@@ -176,6 +175,32 @@ def signature_scores(dataset: Path, split: pd.DataFrame, predictions: Prediction
             )
         )
     return pd.concat(out, ignore_index=True)
+
+
+def _published(samples: pd.DataFrame) -> pd.Series:
+    """Return the published part of each signature; NaN for those that are left out, which is logged."""
+    if not samples["published_part"].isin(PARTS).all():
+        raise InputDataError(
+            "the data set has no published parts",
+            "data of the format deepce_csv",
+            "write split: compound in the card",
+        )
+    part, facts = published_parts(samples)
+    if part.isna().any():
+        LOGGER.warning(
+            "published: %d training and %d validation signatures are of structures that are also in a later part "
+            "and are left out: %d compounds, the first %s",
+            facts["published_train_signatures_left_out"], facts["published_validation_signatures_left_out"],
+            facts["published_compounds_left_out"], listing(facts["some_published_compounds_left_out"]),
+        )  # fmt: skip
+    empty = [name for name in PARTS if not (part == name).any()]
+    if empty:
+        raise InputDataError(
+            f"the published parts {listing(empty)} have no signatures that can be used",
+            "signatures of compounds of its own in every part",
+            "look at dataset.json for what was left out and why, or write split: compound in the card",
+        )
+    return part
 
 
 def _draw_compounds(structures: pd.Series, chosen: SplitOptions, seed: int) -> np.ndarray:

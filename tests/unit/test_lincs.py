@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 from pathlib import Path
 
 import h5py
@@ -122,6 +123,24 @@ def test_gctx_is_read_in_blocks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
         np.testing.assert_array_equal(values, VALUES[[1, 2, 7]][:, ::-2])
 
 
+# Written by cmapPy 4.0.1 (GCToo, write_gctx.write; numpy 1.26.4, pandas 2.1.4, h5py 3.16.0), then gzip: with the
+# values below, genes as rows, and one column of metadata for genes and for signatures.
+CMAPPY_GENES = ["5720", "466", "6009", "2309", "387"]
+CMAPPY_SIGNATURES = ["P1_A375_24H:A01", "P1_A375_24H:A02", "P1_PC3_24H:A05"]
+CMAPPY_VALUES = np.arange(15).reshape(5, 3) * 1.25 - 7
+
+
+def test_a_file_of_cmappy_is_read(tmp_path: Path, root: Path) -> None:
+    path = tmp_path / "x.gctx"
+    path.write_bytes(gzip.decompress((root / "tests/golden/cmappy.gctx.gz").read_bytes()))
+    values, found = read_gctx(path, CMAPPY_GENES, CMAPPY_SIGNATURES)
+    assert found == CMAPPY_SIGNATURES
+    np.testing.assert_array_equal(values, CMAPPY_VALUES.T)
+    values, found = read_gctx(path, ["387", "466"], CMAPPY_SIGNATURES[2:])
+    assert found == CMAPPY_SIGNATURES[2:]
+    np.testing.assert_array_equal(values, CMAPPY_VALUES[[4, 1], 2:].T)
+
+
 def test_gctx_is_read_as_by_cmappy(tmp_path: Path) -> None:
     path = write_files(tmp_path)["matrix"]
     genes = GENES["pr_gene_id"].tolist()[::-2]
@@ -146,11 +165,16 @@ def test_ids_may_be_numbers_and_no_signature_may_be_asked_for(tmp_path: Path) ->
     [
         ("10 \N{MICRO SIGN}M", "10.0 um"), ("10 \u00c2\u00b5M", "10.0 um"), ("9.8 uM", "10.0 um"),
         ("0.04 um", "0.04 um"), ("40 nM", "0.04 um"), ("1.25 uM", "1.25 um"), ("1 mM", "1000.0 um"), ("-666", ""),
-        ("", ""), ("10 ng/ml", ""), ("0 uM", ""), ("5 pM", ""),
+        ("", ""), ("10 ng/ml", ""), ("0 uM", ""), ("5 pM", ""), ("1.2.3 uM", ""), (".04 um", "0.04 um"),
     ],
 )  # fmt: skip
 def test_doses_get_the_published_names(written: str, name: str) -> None:
     assert dose_name(written) == name
+
+
+def test_how_near_a_published_dose_must_be() -> None:
+    assert [dose_name("9.8 uM", t) for t in (0.05, 1e-6)] == ["10.0 um", "9.8 um"]
+    assert dose_name("120 nM", 1e-6) == "0.12 um"
 
 
 def test_filter_as_published() -> None:

@@ -9,6 +9,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+import yaml
+from anndata import AnnData
 
 from sclong.cards import BenchmarkCard, ModelCard, load_card, meets
 from sclong.data.synthetic import simulate
@@ -127,6 +129,16 @@ def test_cards(root: Path, name: str) -> None:
     assert sizes == Deepce().options.model_dump(exclude={"device"}) and published.options.device == "cuda"
     assert published.standardise == (name not in ("deepce", "deepce_sclong_published"))
     assert load_adapter(card.for_preset("demo")).options.batch_compounds == 4
+
+
+def test_random_gene_vectors_are_as_wide_as_those_of_sclong(root: Path) -> None:
+    """The demo's as the demo's, in the other presets as the published ones."""
+    card = load_card(root / "config/models/random_gene_table.yaml", ModelCard)
+    genes = AnnData(np.zeros((1, 4), np.float32))
+    for preset, architecture in (("demo", "tiny"), ("small", "1b"), ("paper", "1b")):
+        width = yaml.safe_load((root / f"config/architectures/{architecture}.yaml").read_text())["base_dim"]
+        found = load_adapter(card.for_preset(preset)).embed(genes, checkpoint=None, seed=0, batch_size=1)
+        assert found.gene_embedding.shape == (4, width)
 
 
 @pytest.mark.slow

@@ -10,11 +10,12 @@ import pandas as pd
 import pytest
 
 from sclong.data.lincs import ID_COLUMNS
+from sclong.data.signature_lines import newer_names
 from sclong.data.signatures import (
     PrepareOptions,
     Signatures,
-    newer_names,
     prepare_signatures,
+    published_parts,
     read_deepce_signatures,
     read_gene_vectors,
 )
@@ -94,12 +95,38 @@ def test_published_files_are_filtered_and_keep_their_parts(tmp_path: Path) -> No
     assert list(split["scenario"]) == ["", "", "test"]
 
 
-def test_structures_that_published_parts_share_are_counted(tmp_path: Path) -> None:
+def test_structures_of_a_later_part_are_left_out_of_the_earlier_ones(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A compound by its id, and a salt under another id: of the published parts the last keeps it."""
     inputs = inputs_of(tmp_path)
-    pd.DataFrame({**COMPOUNDS, "BRD-2": "OCC.Cl"}.items()).to_csv(inputs["drugs"], header=False, index=False)
-    paths = [write_csv(tmp_path / f"{i}.csv", [row(str(i), f"BRD-{i}")]) for i in range(3)]
+    table = {**COMPOUNDS, "BRD-3": "CCCC", "BRD-4": "CCCCC", "BRD-5": "OCC.Cl"}  # 5 is a salt of 0
+    pd.DataFrame(table.items()).to_csv(inputs["drugs"], header=False, index=False)
+    parts = {"train": [0, 1, 2, 3], "dev": [1, 4, 5], "test": [2, 5]}
+    paths = [
+        write_csv(tmp_path / f"{part}.csv", [row(f"{part}{i}", f"BRD-{i}") for i in numbers])
+        for part, numbers in parts.items()
+    ]
     facts = prepare({**inputs, "signatures": paths}, tmp_path / "out")
-    assert (facts["structures"], facts["structures_in_several_published_parts"]) == (2, 1)
+    expected = {
+        "structures": 5, "structures_in_several_published_parts": 3, "published_train_signatures_left_out": 3,
+        "published_validation_signatures_left_out": 1, "published_compounds_left_out": 4,
+        "some_published_compounds_left_out": ["BRD-0", "BRD-1", "BRD-2", "BRD-5"],
+    }  # fmt: skip
+    assert {key: facts[key] for key in expected} == expected
+    with caplog.at_level("WARNING", logger="sclong"):
+        split = TASK.split(tmp_path / "out", "published", {}, 1)
+    found = {sample.split(":")[1]: part for sample, part in zip(split["sample"], split["part"], strict=True)}
+    assert found == {"train3": "train", "dev1": "validation", "dev4": "validation", "test2": "test", "test5": "test"}
+    assert "3 training and 1 validation signatures" in caplog.text and "the first 'BRD-0', 'BRD-1'" in caplog.text
+    assert not published_parts(Signatures.read(tmp_path / "out").samples.assign(published_part=""))[0].isna().any()
+
+
+def test_no_published_part_may_be_empty(tmp_path: Path) -> None:
+    paths = [write_csv(tmp_path / f"{i}.csv", [row(str(i), f"BRD-{min(i, 1)}")]) for i in range(3)]
+    prepare({**inputs_of(tmp_path), "signatures": paths}, tmp_path / "out")
+    with pytest.raises(InputDataError, match="published parts 'validation' have no signatures"):
+        TASK.split(tmp_path / "out", "published", {}, 1)
 
 
 def test_one_table_has_no_parts(tmp_path: Path) -> None:
@@ -110,11 +137,30 @@ def test_one_table_has_no_parts(tmp_path: Path) -> None:
     assert sorted(split["part"]) == ["test", "train", "validation"]
 
 
-def test_replicates_of_a_part_stay_in_it(tmp_path: Path) -> None:
-    """The same compound, line and dose in two parts is two signatures: each file is collapsed on its own."""
-    paths = [write_csv(tmp_path / f"{i}.csv", [row(f"{i}A"), row(f"{i}B"), row(f"{i}C")]) for i in range(3)]
+def test_replicates_stand_in_one_part(tmp_path: Path) -> None:
+    """Each file is collapsed on its own; of one compound, line and dose in several files the last part keeps it."""
+    paths = [
+        write_csv(tmp_path / f"{i}.csv", [row(f"{i}A"), row(f"{i}B"), row(f"{i}C"), row(f"{i}D", f"BRD-{i + 1}")])
+        for i in range(3)
+    ]
     signatures, counts = read_deepce_signatures(paths)
-    assert len(signatures.values) == 3 and counts["replicates_left_out"] == 6
+    assert len(signatures.values) == 6 and counts["replicates_left_out"] == 6
+    inputs = inputs_of(tmp_path)
+    pd.DataFrame({**COMPOUNDS, "BRD-3": "CCCC"}.items()).to_csv(inputs["drugs"], header=False, index=False)
+    prepare({**inputs, "signatures": paths}, tmp_path / "out")
+    samples = Signatures.read(tmp_path / "out").samples.set_index("sample")
+    split = TASK.split(tmp_path / "out", "published", {}, 1)
+    key = samples.loc[split["sample"], ["pert_id", "cell_id", "dose_um"]]
+    assert not key.duplicated().any() and split["part"].tolist() == ["train", "validation", "test", "test"]
+
+
+def test_doses_may_be_written_in_other_ways(tmp_path: Path) -> None:
+    """Another way to write a published dose is that dose; another dose, however near, is not."""
+    written = ["10 um", "0.12 uM", "370 nM", "10.0 um", "0.125 uM", "9.8 um", "-666"]
+    rows = [row(str(i), f"BRD-{i % 3}", pert_idose=dose) for i, dose in enumerate(written)]
+    signatures, counts = read_deepce_signatures([write_csv(tmp_path / "x.csv", rows)])
+    assert counts["left_out_by_filter"] == 3 and counts["replicates_left_out"] == 1
+    assert signatures.samples["dose_um"].tolist() == [10.0, 0.12, 0.37]
 
 
 @pytest.mark.parametrize(
@@ -126,8 +172,9 @@ def test_replicates_of_a_part_stay_in_it(tmp_path: Path) -> None:
         ([row("A", values=[1, 2, "high", 4])], GENES, "'PAPD7' holds something that is no number"),
         ([row("A")], ["DDR1", "PAX8", "PAX8", "GAPDH"], "'PAX8' stand twice"),
         ([row("A", cell_id="JURKAT")], GENES, "no signature passes the published filter"),
+        ([row("A"), row("B", "")], GENES, "1 signatures have no pert_id: 'LJP001_A375_24H:B'"),
     ],
-    ids=["id twice", "nan", "inf", "word", "gene twice", "filter"],
+    ids=["id twice", "nan", "inf", "word", "gene twice", "filter", "no compound"],
 )
 def test_bad_tables_are_named(tmp_path: Path, rows: list, genes: list[str], message: str) -> None:
     if message.startswith("different"):
@@ -200,6 +247,54 @@ def test_anndata_that_says_something_twice(tmp_path: Path) -> None:
         pytest.raises(InputDataError, match="signatures 'a' stand twice"),
     ):
         prepare(h5ad_inputs(tmp_path, ["a", "b", "a"]), tmp_path / "out", options)
+
+
+@pytest.mark.parametrize(
+    ("column", "value", "message"),
+    [
+        ("dose_um", "10 uM", "dose_um '10 uM' of signature 'b'(.|\n)*write 10.0 for '10 uM'"),
+        ("dose_um", "x", "dose_um 'x' of signature 'b'(.|\n)*write the dose"),
+        ("dose_um", np.nan, "dose_um 'nan' of signature 'b'"),
+        ("dose_um", 0.0, "dose_um '0.0' of signature 'b'"),
+        ("dose_um", -666.0, "dose_um '-666.0' of signature 'b'"),
+        ("cell_id", np.nan, "1 signatures have no cell_id: 'b'"),
+        ("pert_id", np.nan, "1 signatures have no pert_id: 'b'"),
+        ("pert_id", "", "1 signatures have no pert_id: 'b'"),
+    ],
+)
+def test_anndata_with_a_row_that_says_nothing(tmp_path: Path, column: str, value: object, message: str) -> None:
+    inputs = h5ad_inputs(tmp_path, ["a", "b", "c"])
+    adata = anndata.read_h5ad(inputs["signatures"])
+    adata.obs[column] = [adata.obs[column].iloc[0], value, adata.obs[column].iloc[2]]
+    if isinstance(value, str):
+        adata.obs[column] = adata.obs[column].astype(str)
+    adata.write_h5ad(inputs["signatures"])
+    with pytest.raises(InputDataError, match=message):
+        prepare(inputs, tmp_path / "out", PrepareOptions(smiles_header=False))
+
+
+def test_expression_is_of_the_lines_of_the_signatures(tmp_path: Path) -> None:
+    inputs = inputs_of(tmp_path, [row("A"), row("B", cell_id="HELA"), row("C", cell_id="MCF7")])
+
+    def lines(names: list[str]) -> Path:
+        return write_h5ad(tmp_path / "lines.h5ad", np.ones((len(names), 4)), pd.DataFrame(index=names), GENES)
+
+    lines(["PC3", "A375", "HeLa"])
+    facts = prepare(inputs, tmp_path / "out")
+    expected = {
+        "signatures": 3, "cell_lines": 3, "lines_with_expression": 1, "lines_without_expression": 2,
+        "names_of_lines_without_expression": ["HELA", "MCF7"], "lines_perhaps_spelled_differently": ["HELA / HeLa"],
+        "genes": 4,
+    }  # fmt: skip
+    assert {key: facts[key] for key in expected} == expected
+    assert anndata.read_h5ad(tmp_path / "out/expression.h5ad").obs_names.tolist() == ["A375"]
+    lines(["PC3", "a375"])
+    with pytest.raises(InputDataError, match=r"none of the 3 cell lines.*alike: 'A375 / a375'"):
+        prepare(inputs, tmp_path / "out")
+    with pytest.warns(UserWarning, match="not unique"):
+        lines(["A375", "PC3", "A375"])
+    with pytest.warns(UserWarning, match="not unique"), pytest.raises(InputDataError, match="lines 'A375' stand twice"):
+        prepare(inputs, tmp_path / "out")
 
 
 def test_ids_become_symbols(tmp_path: Path) -> None:
