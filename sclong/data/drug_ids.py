@@ -39,9 +39,21 @@ def named_smiles(path: Path) -> dict[str, str]:
 
 
 def gdsc_to_pubchem(path: Path) -> dict[str, str]:
-    """Read GDSC's list of drugs (columns ``drug_id``, ``PubCHEM``): GDSC id -> PubChem id, where that is a number."""
+    """Read GDSC's list of drugs (columns ``drug_id``, ``PubCHEM``): GDSC id -> PubChem id, where that is a number.
+
+    Raises
+    ------
+    InputDataError
+        A drug with two PubChem ids, or no PubChem id at all.
+    """
     table = read_tsv(path, ["drug_id", "PubCHEM"], sep=",", dtype=str)[["drug_id", "PubCHEM"]]
-    return _unique(table[table["PubCHEM"].fillna("").str.fullmatch(r"\d+")], path)
+    numbers = table["PubCHEM"].fillna("").str.fullmatch(r"\d+")
+    if not numbers.any():
+        raise InputDataError(
+            f"{path}: no PubChem id in the column PubCHEM ({listing(table['PubCHEM'], 3)})", "ids like 3385",
+            "write them as whole numbers",
+        )  # fmt: skip
+    return _unique(table[numbers], path)
 
 
 def pubchem_smiles(path: Path) -> dict[str, str]:
@@ -55,6 +67,11 @@ def broad_smiles(path: Path) -> dict[str, str]:
 
 
 def _unique(table: pd.DataFrame, path: Path) -> dict[str, str]:
+    if table.shape[1] < 2:
+        raise InputDataError(
+            f"{path}: one column, which begins {listing(table.iloc[:, 0], 1)}", "two columns: id and answer",
+            "separate the columns as the other files of this kind do (by tabs, or by commas)",
+        )  # fmt: skip
     table = table.dropna().drop_duplicates()
     twice = table.iloc[:, 0][table.iloc[:, 0].duplicated()]
     if len(twice):

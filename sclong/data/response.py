@@ -1,4 +1,4 @@
-"""Files of drug response: tables of ln IC50, DeepCDR's layout, drug graphs, omics of lines, published splits."""
+"""Files of drug response: tables of ln IC50, DeepCDR's layout, drug graphs."""
 
 from __future__ import annotations
 
@@ -14,15 +14,21 @@ import pandas as pd
 
 from sclong.data.drug_ids import gdsc_to_pubchem, pubchem_smiles
 from sclong.data.drugs import canonical_smiles
+from sclong.data.lines import read_matrix
 from sclong.data.molecules import MoleculeGraphs
 from sclong.errors import InputDataError, listing
 from sclong.io.tables import read_tsv
+from sclong.runlog import LOGGER
 
 if TYPE_CHECKING:
     import h5py
 
 UNIT_PAIRS = 500
-"""Fewer measured pairs than this are not judged for their unit."""
+"""Quantiles of fewer measured pairs than this say nothing of their unit."""
+FEW_PAIRS = 50
+"""Among so many pairs of a screen there is one below 1 uM, whose logarithm is negative."""
+CAPPED = "concentrations without a logarithm (uM, none above the highest tested)"
+TENFOLD = np.log(10)
 
 
 def measured(pairs: pd.DataFrame, path: Path) -> pd.DataFrame:
@@ -31,9 +37,11 @@ def measured(pairs: pd.DataFrame, path: Path) -> pd.DataFrame:
     Raises
     ------
     InputDataError
-        When a response is not a finite number.
+        When a response is not a finite number, or there is none.
     """
     pairs = pairs.dropna(subset=["ln_ic50"])
+    if pairs.empty:
+        raise InputDataError(f"{path}: no response", "ln IC50 of drugs in lines", "look at the file: it has no values")
     values = pd.to_numeric(pairs["ln_ic50"], errors="coerce")
     wrong = ~np.isfinite(values.to_numpy(float))
     if wrong.any():
@@ -44,40 +52,55 @@ def measured(pairs: pd.DataFrame, path: Path) -> pd.DataFrame:
     return pairs.assign(ln_ic50=values)
 
 
-def check_unit(ln_ic50: np.ndarray, path: Path) -> None:
-    """Check that responses look like ln of micromolar.
+def check_unit(ln_ic50: np.ndarray, path: Path) -> str:
+    """Check that responses look like ln of micromolar, and say so; the log has it too where there is doubt.
 
     Judged by quantiles: screens of many drugs spread over a factor of 100,000 and more around some micromolar.
-    Tables of fewer than :data:`UNIT_PAIRS` pairs are not judged.
+    Tables of fewer than :data:`UNIT_PAIRS` pairs are judged by their signs only, those of fewer than
+    :data:`FEW_PAIRS` not at all. A narrow spread with values above ln(55 uM) = 4 is but said: as log10 they would be
+    above 10 mM.
 
     Raises
     ------
     InputDataError
         When they look like another unit; says which.
     """
-    if len(ln_ic50) < UNIT_PAIRS:
-        return
+    positive = len(ln_ic50) >= FEW_PAIRS and bool((ln_ic50 >= 0).all())
+    if len(ln_ic50) < UNIT_PAIRS and not positive:
+        LOGGER.info("%s: %d responses are too few to judge their unit", path, len(ln_ic50))
+        return f"not judged: {len(ln_ic50)} pairs"
     low, middle, high = np.quantile(ln_ic50, [0.01, 0.5, 0.99])
     suspected = ""
     if low >= 0 and high > 20:
         suspected = f"concentrations without a logarithm ({'nM' if middle > 1000 else 'uM, or another unit'})"
     elif middle > np.log(1000):
-        suspected = "ln of nanomolar"
+        suspected = "ln of nanomolar" + (f", or {CAPPED}" if positive else "")
     elif middle < np.log(1e-3):
         suspected = "ln of molar"
-    elif high - low < 6:
-        suspected = f"log10 ({'of uM' if -3 < middle < 3 else 'of nM or M, or pIC50'})"
+    elif positive and middle < 3:
+        suspected = f"{CAPPED}, or areas under a curve"
+    elif positive or (high - low < 6 and not -3 < middle < 3):
+        suspected = "log10 (of nM or M, or pIC50)"
+    elif high - low < 6 and high < 4:
+        suspected = "log10 (of uM)"
+    seen = f"the 1 %, 50 % and 99 % quantiles {low:.3g}, {middle:.3g}, {high:.3g}"
     if suspected:
         raise InputDataError(
-            f"{path}: ln_ic50 has the 1 %, 50 % and 99 % quantiles {low:.3g}, {middle:.3g}, {high:.3g}, which looks "
+            f"{path}: ln_ic50 has {seen}{' and no negative value' if positive else ''}, which looks "
             f"like {suspected}", "the natural logarithm of IC50 in micromolar",
             "convert the column (ln(uM) = ln(nM) - 6.908 = 2.303 log10(uM)), or set check_unit: false in the options "
             "of the benchmark's card if the unit is right",
         )  # fmt: skip
+    if high - low < 6:
+        LOGGER.warning("%s: ln_ic50 has %s: narrow for ln(uM); look whether it is log10", path, seen)
+        return f"ln(uM), narrow: {seen}"
+    return f"ln(uM): {seen}"
 
 
 def merge_repeats(pairs: pd.DataFrame) -> tuple[pd.DataFrame, dict[str, float]]:
     """Average pairs that stand more than once, and count what disagrees.
+
+    A pair whose values differ more than tenfold is named in the log.
 
     Returns
     -------
@@ -95,6 +118,9 @@ def merge_repeats(pairs: pd.DataFrame) -> tuple[pd.DataFrame, dict[str, float]]:
         "repeated_pairs_in_conflict": int((spread > 0).sum()),
         "largest_conflict": round(float(spread.max()), 4),
     }
+    apart = spread[spread > TENFOLD].index
+    if len(apart):
+        LOGGER.warning("%d pairs were measured twice, more than tenfold apart: %s", len(apart), listing(apart))
     pairs = pairs.assign(ln_ic50=by_sample.transform("mean")).drop_duplicates("sample").reset_index(drop=True)
     twins = pairs.groupby(["smiles", "cell_line"])["ln_ic50"].agg(["size", "min", "max"])
     twins = twins[twins["size"] > 1]
@@ -129,10 +155,16 @@ def read_table_layout(responses: Path, drugs: Path) -> pd.DataFrame:
     Raises
     ------
     InputDataError
-        A drug without a structure, or with two.
+        A drug that is not in the table of drugs or has two structures there; a pair without drug or line.
     """
     text = {"drug_id": str, "cell_line": str, "tissue": str}
     pairs = read_tsv(responses, [*text, "ln_ic50"], dtype=text)
+    unnamed = pairs[["drug_id", "cell_line"]].isna().any(axis=1).to_numpy()
+    if unnamed.any():
+        raise InputDataError(
+            f"{responses}: row {int(unnamed.argmax()) + 2} has no drug_id or no cell_line", "both in every row",
+            "fill them in, or remove the row",
+        )  # fmt: skip
     table = read_tsv(drugs, ["drug_id", "smiles"], dtype=str).drop_duplicates(["drug_id", "smiles"])
     twice = table["drug_id"][table["drug_id"].duplicated()]
     if len(twice):
@@ -145,7 +177,7 @@ def read_table_layout(responses: Path, drugs: Path) -> pd.DataFrame:
     lost = sorted(set(pairs["drug_id"]) - set(smiles.index))
     if lost:
         raise InputDataError(
-            f"{responses}: drugs {listing(lost)} are not in {drugs}", "a structure for every drug", "add their SMILES"
+            f"{responses}: drugs {listing(lost)} are not in {drugs}", "every drug in it", "add their SMILES"
         )
     return pairs.assign(smiles=pairs["drug_id"].map(smiles))
 
@@ -156,20 +188,41 @@ def read_deepcdr_layout(inputs: Mapping[str, Path]) -> pd.DataFrame:
     Drugs without a PubChem id or a structure have an empty ``smiles``, lines without a cancer type an empty ``tissue``:
     as published, the latter stay (with the 561 lines of the published set: 107,446 pairs of 238 drug ids). The column
     ``pubchem`` is kept, by which the published splits name drugs.
+
+    Raises
+    ------
+    InputDataError
+        Files that have no name in common, or are not built like DeepCDR's.
     """
-    table = read_tsv(inputs["responses"], sep=",", na_values=["", "NA"])
-    table = table.set_index(table.columns[0])
+    table = read_matrix(inputs["responses"], na_values=["", "NA"])
     lines = read_tsv(inputs["annotation"], ["depMapID", "tcga_code"], dtype=str, na_values=["", "NA"])
     tissue = lines.drop_duplicates("depMapID").set_index("depMapID")["tcga_code"]
     pairs = table.rename_axis("drug_id").reset_index().melt("drug_id", var_name="cell_line", value_name="ln_ic50")
     pairs["drug_id"] = pairs["drug_id"].str.removeprefix("GDSC:")
-    pairs["pubchem"] = pairs["drug_id"].map(gdsc_to_pubchem(inputs["drug_list"]))
-    pairs["smiles"] = pairs["pubchem"].map(pubchem_smiles(inputs["drugs"]))
-    pairs["tissue"] = pairs["cell_line"].map(tissue)
+    pubchem, smiles = gdsc_to_pubchem(inputs["drug_list"]), pubchem_smiles(inputs["drugs"])
+    pairs["pubchem"] = _looked_up(pairs["drug_id"], pubchem, inputs, "responses", "drug_list")
+    pairs["smiles"] = _looked_up(pairs["pubchem"], smiles, inputs, "drug_list", "drugs")
+    pairs["tissue"] = _looked_up(pairs["cell_line"], tissue.to_dict(), inputs, "responses", "annotation")
     return pairs
 
 
+def _looked_up(
+    names: pd.Series, table: Mapping[str, str], inputs: Mapping[str, Path], role: str, where: str
+) -> pd.Series:
+    """Return what `table` has for each of the names; those of one file, but not all, may be missing in the other."""
+    distinct = names.dropna().unique()
+    if not set(distinct) & set(table):
+        raise InputDataError(
+            f"{inputs[role]}: none of the {len(distinct)} names of {names.name} ({listing(distinct, 3)}) is among the "
+            f"{len(table)} in {inputs[where]} ({listing(table, 3)})", "the same names in both files",
+            f"look at the inputs {role} and {where}; drugs are the rows of responses, lines its columns",
+        )  # fmt: skip
+    return names.map(table)
+
+
 # ------------------------------------------------------------------------------------------------------ graphs
+
+WITHOUT_GRAPHS = "leave the input graphs out of the benchmark's card: graphs are then made from SMILES"
 
 
 @dataclass(frozen=True)
@@ -190,10 +243,7 @@ class NamedGraphs:
         rows = pd.Index(self.smiles).get_indexer(list(smiles))
         if (rows < 0).any():
             lost = [s for s, row in zip(smiles, rows, strict=True) if row < 0]
-            raise InputDataError(
-                f"no graph of the molecules {listing(lost)}", "a graph for every drug",
-                "leave the input graphs out of the benchmark's card: graphs are then made from SMILES",
-            )  # fmt: skip
+            raise InputDataError(f"no graph of the molecules {listing(lost)}", "a graph for every drug", WITHOUT_GRAPHS)
         return self.graphs.select(rows)
 
     def write(self, path: Path) -> None:
@@ -225,13 +275,19 @@ def read_deepcdr_graphs(path: Path, smiles: Mapping[str, str]) -> NamedGraphs:
     Raises
     ------
     InputDataError
-        A file that is not built like that.
+        An archive or a file that is not built like that, or an archive without any of the drugs.
     """
     import h5py
 
-    atoms, bonds, names, first = [], [], [], 0
-    with zipfile.ZipFile(path) as archive:
+    atoms: list[np.ndarray] = []
+    bonds, names, first = [], [], 0
+    with _archive(path) as archive:
         members = {Path(m).stem: m for m in archive.namelist() if m.endswith(".hkl") and "__MACOSX" not in m}
+        if not set(members) & set(smiles):
+            raise InputDataError(
+                f"{path} has graphs of {listing(members, 3)}, of none of the drugs {listing(smiles, 3)}",
+                "<PubChem id>.hkl for every drug", WITHOUT_GRAPHS,
+            )  # fmt: skip
         for pubchem in sorted(set(members) & set(smiles)):
             try:
                 with h5py.File(io.BytesIO(archive.read(members[pubchem])), "r") as file:
@@ -241,8 +297,13 @@ def read_deepcdr_graphs(path: Path, smiles: Mapping[str, str]) -> NamedGraphs:
             except (OSError, KeyError) as error:
                 raise InputDataError(
                     f"{path}, {members[pubchem]}: {error}", "a drug graph as DeepCDR's authors wrote it",
-                    "leave the input graphs out of the benchmark's card: graphs are then made from SMILES",
+                    WITHOUT_GRAPHS,
                 ) from error  # fmt: skip
+            if features.ndim != 2 or (atoms and features.shape[1] != atoms[0].shape[1]):
+                raise InputDataError(
+                    f"{path}, {members[pubchem]}: atom features of the shape {features.shape}",
+                    f"(atoms, {atoms[0].shape[1] if atoms else 75}), as wide for every drug", WITHOUT_GRAPHS,
+                )  # fmt: skip
             sources = np.repeat(np.arange(len(features)), [len(n) for n in neighbours])
             bonds.append(np.stack([sources, np.concatenate(neighbours).astype(np.int64)]) + first)
             atoms.append(features.astype(np.float32))
@@ -256,52 +317,14 @@ def read_deepcdr_graphs(path: Path, smiles: Mapping[str, str]) -> NamedGraphs:
     return NamedGraphs(np.array(canonical_smiles(names)), graphs)
 
 
+def _archive(path: Path) -> zipfile.ZipFile:
+    try:
+        return zipfile.ZipFile(path)
+    except (OSError, zipfile.BadZipFile) as error:
+        raise InputDataError(f"{path}: {error}", "a zip file of drug graphs", WITHOUT_GRAPHS) from error
+
+
 def _numbers(item: h5py.Dataset | h5py.Group) -> np.ndarray:
     """Return a stored list of numbers; an empty list (an atom without neighbours) is a group without members."""
     values = [np.zeros(0), item[()]] if hasattr(item, "shape") else [np.zeros(0), *(_numbers(item[k]) for k in item)]
     return np.concatenate([np.ravel(v) for v in values]).astype(np.int64)
-
-
-# ------------------------------------------------------------------------------------------------------ splits
-
-
-def read_published_parts(paths: Sequence[Path], pairs: pd.DataFrame) -> pd.DataFrame:
-    """Find the pairs of published split files (columns cellline, drug, ic50; drug is a PubChem id).
-
-    Parameters
-    ----------
-    paths
-        Files of the training, (validation,) and test part, in this order.
-    pairs
-        Columns sample, pubchem, cell_line, ln_ic50.
-
-    Returns
-    -------
-    Columns sample, part. What a file has and `pairs` has not (a line without expression) is not in it.
-
-    Raises
-    ------
-    InputDataError
-        A wrong number of files, or a pair in two of them.
-    """
-    names = {2: ("train", "test"), 3: ("train", "validation", "test")}.get(len(paths))
-    if names is None:
-        raise InputDataError(
-            f"{len(paths)} files of a split", "training and test part, or training, validation and test part",
-            "correct the inputs of the benchmark's card",
-        )  # fmt: skip
-    columns = {"cellline": str, "drug": str, "ic50": float}
-    tables = [
-        read_tsv(p, list(columns), sep=",", dtype=columns).assign(part=n) for p, n in zip(paths, names, strict=True)
-    ]
-    table = pd.concat(tables).rename(columns={"cellline": "cell_line", "drug": "pubchem"})
-    key = ["pubchem", "cell_line", "ic50"]
-    table["ic50"] = table["ic50"].round(4)
-    found = pairs.assign(ic50=pairs["ln_ic50"].round(4)).merge(table.drop_duplicates([*key, "part"]), on=key)
-    twice = found["sample"].duplicated()
-    if twice.any():
-        raise InputDataError(
-            f"pair {found['sample'][twice].iloc[0]!r} is in two parts of {listing(p.name for p in paths)}",
-            "every pair in one part", "fetch the files again",
-        )  # fmt: skip
-    return found[["sample", "part"]]

@@ -27,6 +27,7 @@ from sclong.data.lines import (
     read_lines_h5ad,
     write_lines,
 )
+from sclong.data.published_parts import read_published_parts
 from sclong.data.response import (
     NamedGraphs,
     check_unit,
@@ -35,9 +36,9 @@ from sclong.data.response import (
     one_tissue_per_line,
     read_deepcdr_graphs,
     read_deepcdr_layout,
-    read_published_parts,
     read_table_layout,
 )
+from sclong.errors import CardError, InputDataError, listing
 from sclong.io.tables import read_tsv, write_tsv
 from sclong.metrics.ranking import grouped_pearson
 from sclong.metrics.regression import pearson, spearman
@@ -48,6 +49,11 @@ from sclong.tasks.predictions import answers_to
 from sclong.tasks.response_splits import POLICIES, SplitOptions, draw_parts, published_parts
 
 COLUMNS = ("sample", "drug_id", "smiles", "cell_line", "tissue", "ln_ic50")
+NEEDED = {
+    "table": ("responses", "drugs", "expression"),
+    "deepcdr": ("responses", "drug_list", "drugs", "annotation", "expression"),
+}
+"""Roles that the inputs of a layout must have."""
 OMICS = ("methylation", "mutation")
 """Tables of lines that a data set may have beside expression."""
 MIN_PER_DRUG = 5
@@ -88,14 +94,20 @@ class DrugResponse(Task):
         """Read responses, drugs and lines; pairs without structure, expression or an omics table are counted."""
         chosen = parse_options(PrepareOptions, options, self.name)
         deepcdr = chosen.layout == "deepcdr"
+        check_roles(inputs, chosen)
         pairs = read_deepcdr_layout(inputs) if deepcdr else read_table_layout(inputs["responses"], inputs["drugs"])
         adata = _expression(inputs, chosen.expression_format if deepcdr else "h5ad")
-        pairs = measured(pairs, inputs["responses"])
-        if chosen.check_unit:
-            check_unit(pairs["ln_ic50"].to_numpy(float), inputs["responses"])
+        every = measured(pairs, inputs["responses"])
+        pairs = every = every.assign(sample=every["drug_id"] + "|" + every["cell_line"])
+        unit = check_unit(pairs["ln_ic50"].to_numpy(float), inputs["responses"]) if chosen.check_unit else "not checked"
         lost = pairs["smiles"].isna()
         unknown = sorted(set(pairs.loc[lost, "drug_id"]))
-        facts: dict[str, Any] = {"pairs_in": len(pairs), "pairs_without_structure": int(lost.sum()),
+        if lost.all():
+            raise InputDataError(
+                f"{inputs['drugs']}: no structure of the drugs that have responses ({listing(unknown)})",
+                "the SMILES of drugs", "add them",
+            )  # fmt: skip
+        facts: dict[str, Any] = {"pairs_in": len(pairs), "unit": unit, "pairs_without_structure": int(lost.sum()),
                                  "drugs_without_structure": len(unknown),
                                  "names_of_drugs_without_structure": unknown}  # fmt: skip
         pairs = pairs[~lost]
@@ -103,6 +115,11 @@ class DrugResponse(Task):
         for name, table in _omics(inputs, wanted).items():
             table.write(out / f"{name}.npz")
             missing = sorted(wanted - table.names)
+            if missing == sorted(wanted):
+                raise InputDataError(
+                    f"none of the {len(wanted)} cell lines ({listing(missing, 3)}) is in {inputs[name]}",
+                    "the same names in both files", "check which name (line name, DepMap id) each file uses",
+                )  # fmt: skip
             facts |= {f"{name}_features": table.values.shape[1], f"lines_without_{name}": len(missing),
                       f"names_of_lines_without_{name}": missing}  # fmt: skip
             adata = adata[[line in table.names or line not in wanted for line in adata.obs_names]]
@@ -114,7 +131,6 @@ class DrugResponse(Task):
             pairs = pairs.iloc[np.sort(drawn)].reset_index(drop=True)
         facts |= check_structures(pairs["drug_id"], pairs["smiles"])
         pairs["smiles"] = canonical_smiles(pairs["smiles"])
-        pairs["sample"] = pairs["drug_id"] + "|" + pairs["cell_line"]
         pairs, repeats = merge_repeats(pairs)
         write_tsv(pairs[list(COLUMNS)], out / "pairs.tsv")
         facts |= repeats | {"pairs": len(pairs), "drugs": pairs["drug_id"].nunique(),
@@ -125,13 +141,7 @@ class DrugResponse(Task):
             graphs = read_deepcdr_graphs(inputs["graphs"], smiles)
             graphs.write(out / "graphs.npz")
             facts["graphs_read"] = len(graphs.smiles)
-        parts = []
-        for policy in (p for p in POLICIES if p in inputs):
-            parts.append(read_published_parts(inputs[policy], pairs).assign(policy=policy))
-            facts[f"published_{policy}"] = parts[-1]["part"].value_counts().to_dict()
-        if parts:
-            write_tsv(pd.concat(parts), out / "published_parts.tsv")
-        return facts
+        return facts | _write_published(inputs, every, pairs, out)
 
     def split(self, dataset: Path, policy: str, options: Mapping[str, Any], seed: int) -> pd.DataFrame:
         """Cut pairs at random within each tissue, by drug, by line or by tissue; as published where files say how.
@@ -228,6 +238,30 @@ def _expression(inputs: Mapping[str, Any], kind: str) -> anndata.AnnData:
     return {"h5ad": read_lines_h5ad, "ccle": read_ccle, "csv": read_line_csv}[kind](inputs["expression"])
 
 
+def check_roles(inputs: Mapping[str, Any], chosen: PrepareOptions) -> None:
+    """Check that a card's inputs are those that its layout reads.
+
+    Raises
+    ------
+    CardError
+        Names the roles that are missing, or that the layout does not read.
+    """
+    needed = list(NEEDED[chosen.layout])
+    npz = [name for name in OMICS if name in inputs and not _is_csv(inputs[name])]
+    gdsc = chosen.layout == "deepcdr" and chosen.expression_format == "gdsc"
+    if npz or (gdsc and "expression" in inputs and not _is_csv(inputs["expression"])):
+        needed.append("lines")
+    missing = [role for role in needed if role not in inputs]
+    unread = [role for role in ("graphs", *POLICIES) if role in inputs and chosen.layout == "table"]
+    if missing or unread:
+        raise CardError(
+            f"drug_response, layout {chosen.layout}: "
+            + (f"no input {listing(missing)}" if missing else f"inputs {listing(unread)}"),
+            f"the inputs {', '.join(needed)}" + ("; those are of layout deepcdr" if unread else ""),
+            "correct the inputs, or the option layout, in the benchmark's card",
+        )
+
+
 def _is_csv(path: Path) -> bool:
     return str(path).endswith((".csv", ".csv.gz"))
 
@@ -241,6 +275,30 @@ def _line_table(inputs: Mapping[str, Any], name: str) -> LineTable:
     if _is_csv(inputs[name]):
         return LineTable.of(read_line_csv(inputs[name]))
     return read_gdsc_table(inputs[name], inputs["lines"])
+
+
+def _write_published(
+    inputs: Mapping[str, Any], measured_pairs: pd.DataFrame, pairs: pd.DataFrame, out: Path
+) -> dict[str, Any]:
+    """Write the published parts of `pairs`, for every policy whose files the card names; return what facts say."""
+    facts: dict[str, Any] = {}
+    tables = []
+    for policy in (p for p in POLICIES if p in inputs):
+        found, lost = read_published_parts(inputs[policy], measured_pairs)
+        found = found[found["sample"].isin(pairs["sample"])]
+        facts[f"published_{policy}"] = found["part"].value_counts().to_dict()
+        facts[f"published_{policy}_rows_not_measured"] = lost
+        empty = sorted(set(lost) - set(found["part"]))
+        if empty:
+            raise InputDataError(
+                f"published split {policy}: of {len(pairs)} pairs with structure and expression none is in the part "
+                f"{listing(empty)}", "pairs in every part",
+                "raise max_pairs, or leave this split out of the card's inputs: it is then drawn",
+            )  # fmt: skip
+        tables.append(found.assign(policy=policy))
+    if tables:
+        write_tsv(pd.concat(tables), out / "published_parts.tsv")
+    return facts
 
 
 def _published(dataset: Path, policy: str) -> pd.DataFrame | None:

@@ -7,6 +7,7 @@ import pandas as pd
 from pydantic import Field
 
 from sclong.cards import Strict
+from sclong.data.drugs import standardise
 from sclong.errors import InputDataError
 from sclong.runlog import LOGGER
 from sclong.seeding import rng
@@ -22,10 +23,16 @@ class SplitOptions(Strict):
 
 
 def units_of(pairs: pd.DataFrame, policy: str) -> pd.Series:
-    """Return what may not be divided between parts: structure and line together, structure, line, or tissue."""
+    """Return what may not be divided between parts: structure and line together, structure, line, or tissue.
+
+    A salt and its base are one structure: that of the largest fragment, by the first SMILES that has it.
+    """
+    smiles = pairs["smiles"].unique()
+    bare = pd.Series(standardise(smiles.tolist())[0], index=smiles)
+    structure = pairs["smiles"].map(pd.Series(smiles, index=smiles).groupby(bare).transform("min"))
     return {
-        "random_pairs": pairs["smiles"] + "|" + pairs["cell_line"],
-        "leave_drug_out": pairs["smiles"],
+        "random_pairs": structure + "|" + pairs["cell_line"],
+        "leave_drug_out": structure,
         "leave_cell_out": pairs["cell_line"],
         "leave_tissue_out": pairs["tissue"],
     }[policy]

@@ -16,19 +16,21 @@ import pytest
 from sclong.data.drug_ids import pubchem_smiles
 from sclong.data.lines import line_rows
 from sclong.data.molecules import molecule_graphs
+from sclong.data.published_parts import read_published_parts
 from sclong.data.response import (
     NamedGraphs,
     check_unit,
     read_deepcdr_graphs,
     read_deepcdr_layout,
-    read_published_parts,
 )
 from sclong.errors import CardError, InputDataError
 from sclong.models.controls import Constant, Shuffled, TrainMean, Truth
-from sclong.models.drugs import AdditiveMean, LinearFingerprint, RandomForest
+from sclong.models.drugs import AdditiveMean, LinearFingerprint, RandomForest, line_components
+from sclong.runlog import LOGGER
 from sclong.seeding import rng
 from sclong.tasks.base import Features, Predictions, Problem
 from sclong.tasks.drug_response import TASK
+from sclong.tasks.response_splits import units_of
 
 SCAFFOLDS = ["c1ccccc1{}", "c1ccncc1{}", "C1CCCCC1{}", "c1ccc2[nH]ccc2c1{}"]
 GROUPS = ["O", "N", "Cl", "C(=O)O", "C#N", "S(N)(=O)=O"]
@@ -135,7 +137,10 @@ def rewritten(inputs: dict[str, Path], role: str, folder: Path, **columns: objec
     return {**inputs, role: folder / f"{role}.tsv"}
 
 
-def test_a_pair_measured_twice_is_averaged(inputs: dict[str, Path], tmp_path: Path) -> None:
+def test_a_pair_measured_twice_is_averaged(
+    inputs: dict[str, Path], tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(LOGGER, "propagate", True)
     changed = rewritten(inputs, "responses", tmp_path, cell_line="SW480", tissue="", ln_ic50="100")
     (tmp_path / "out").mkdir()
     facts = TASK.prepare(changed, {}, tmp_path / "out")
@@ -143,6 +148,7 @@ def test_a_pair_measured_twice_is_averaged(inputs: dict[str, Path], tmp_path: Pa
     assert facts["largest_conflict"] == pytest.approx(abs(100 - response()[0, 1]), abs=1e-3)
     pairs = pd.read_csv(tmp_path / "out/pairs.tsv", sep="\t", dtype={"drug_id": str}).set_index("sample")
     assert pairs.loc["1|SW480", "ln_ic50"] == pytest.approx((100 + response()[0, 1]) / 2)
+    assert "more than tenfold apart: '1|SW480'" in caplog.text
 
 
 def test_lines_named_like_numbers_stay_text(inputs: dict[str, Path], tmp_path: Path) -> None:
@@ -163,6 +169,8 @@ def test_what_is_wrong_is_named(inputs: dict[str, Path], tmp_path: Path) -> None
         ("drugs", {"drug_id": "x"}, "drugs '1' are not in"),
         ("responses", {"ln_ic50": "high"}, "ln_ic50 'high'"),
         ("responses", {"ln_ic50": "inf"}, "ln_ic50 'inf'"),
+        ("responses", {"cell_line": ""}, "row 2 has no drug_id or no cell_line"),
+        ("responses", {"drug_id": ""}, "row 2 has no drug_id or no cell_line"),
     ]:
         with pytest.raises(InputDataError, match=message):
             TASK.prepare(rewritten(inputs, role, tmp_path, **columns), {}, tmp_path)
@@ -172,6 +180,12 @@ def test_what_is_wrong_is_named(inputs: dict[str, Path], tmp_path: Path) -> None
         TASK.prepare({**inputs, "drugs": tmp_path / "twice.tsv"}, {}, tmp_path)
     with pytest.raises(InputDataError, match="line 'SW480' has the tissues"):
         TASK.prepare(rewritten(inputs, "responses", tmp_path, cell_line="SW480"), {}, tmp_path)
+    for role, column, message in (("responses", "ln_ic50", "no response"), ("drugs", "smiles", "no structure of")):
+        pd.read_csv(inputs[role], sep="\t", dtype=str).assign(**{column: ""}).to_csv(
+            tmp_path / "e", sep="\t", index=False
+        )
+        with pytest.raises(InputDataError, match=message):
+            TASK.prepare({**inputs, role: tmp_path / "e"}, {}, tmp_path)
     with pytest.raises(CardError, match="max_pair"):
         TASK.prepare(inputs, {"max_pair": 60}, tmp_path)
 
@@ -194,8 +208,30 @@ def test_a_suspected_unit_is_an_error_that_says_what_was_found(values: np.ndarra
     with pytest.raises(InputDataError, match=found) as error:
         check_unit(values, Path("responses.tsv"))
     assert f"{np.quantile(values, 0.5):.3g}" in error.value.found and "check_unit: false" in error.value.action
-    check_unit(values[:499], Path("responses.tsv"))  # too few to judge
-    check_unit(LN_UM, Path("responses.tsv"))
+    if (values < 0).any():
+        assert check_unit(values[:499], Path("responses.tsv")) == "not judged: 499 pairs"
+    assert check_unit(LN_UM, Path("responses.tsv")).startswith("ln(uM): the 1 %")
+
+
+@pytest.mark.parametrize(
+    ("values", "found"),
+    [
+        (np.minimum(np.exp(LN_UM), 8), r"without a logarithm \(uM, none above the highest tested\)"),
+        (np.minimum(np.exp(LN_UM), 10)[:60], r"without a logarithm \(uM, none above the highest tested\)"),
+        (np.clip(6 - LN_UM / np.log(10), 3, 9)[:60], r"log10 \(of nM or M, or pIC50\)"),
+    ],
+)
+def test_a_screen_without_a_negative_value_is_not_ln_uM(values: np.ndarray, found: str) -> None:
+    with pytest.raises(InputDataError, match=f"and no negative value, which looks like .*{found}"):
+        check_unit(values, Path("responses.tsv"))
+    assert check_unit(values[:49], Path("responses.tsv")) == "not judged: 49 pairs"
+
+
+def test_a_narrow_panel_is_said_and_not_refused() -> None:
+    panel = rng("one class of drugs").normal(2, 1.1, 3000)
+    assert check_unit(panel, Path("responses.tsv")).startswith("ln(uM), narrow")
+    with pytest.raises(InputDataError, match=r"log10 \(of uM\)"):
+        check_unit(panel / np.log(10), Path("responses.tsv"))
 
 
 def test_the_unit_is_checked_unless_the_card_says_otherwise(inputs: dict[str, Path], tmp_path: Path) -> None:
@@ -206,7 +242,8 @@ def test_the_unit_is_checked_unless_the_card_says_otherwise(inputs: dict[str, Pa
     changed = {**inputs, "responses": tmp_path / "raw.tsv"}
     with pytest.raises(InputDataError, match="natural logarithm"):
         TASK.prepare(changed, {}, tmp_path / "out")
-    assert TASK.prepare(changed, {"check_unit": False}, tmp_path / "out")["pairs"]
+    facts = TASK.prepare(changed, {"check_unit": False}, tmp_path / "out")
+    assert facts["pairs"] and facts["unit"] == "not checked"
 
 
 # -------------------------------------------------------------------------------------------------- splits
@@ -223,6 +260,27 @@ def test_splits_do_not_leak(dataset: Path, policy: str) -> None:
     assert held.groupby(samples["part"]).agg(set).pipe(lambda s: sum(map(len, s))) == held.nunique()
     twins = samples[samples["drug_id"].isin([TWIN[0], "1"])]  # one molecule under two ids: never on both sides
     assert (twins.groupby("cell_line")["part"].nunique() == 1).all()
+
+
+def test_a_salt_and_its_base_are_never_on_both_sides(inputs: dict[str, Path], tmp_path: Path) -> None:
+    drugs = pd.read_csv(inputs["drugs"], sep="\t", dtype=str)
+    drugs.loc[drugs["drug_id"] == TWIN[0], "smiles"] += ".Cl"
+    drugs.to_csv(tmp_path / "drugs.tsv", sep="\t", index=False)
+    (tmp_path / "out").mkdir()
+    facts = TASK.prepare({**inputs, "drugs": tmp_path / "drugs.tsv"}, {}, tmp_path / "out")
+    assert (facts["structures"], facts["salts_equal_to_another_drug"]) == (25, [TWIN[0]])
+    pairs = pd.read_csv(tmp_path / "out/pairs.tsv", sep="\t", dtype=str)
+    both = pairs[pairs["drug_id"].isin(["1", TWIN[0]])]
+    for seed in range(20):
+        for policy, unit in (("leave_drug_out", []), ("random_pairs", ["cell_line"])):
+            split = TASK.split(tmp_path / "out", policy, {}, seed).merge(both, on="sample")
+            assert (split.groupby(["fold", *unit])["part"].nunique() == 1).all()
+
+
+def test_without_such_pairs_salts_change_no_split(dataset: Path) -> None:
+    pairs = pd.read_csv(dataset / "pairs.tsv", sep="\t", dtype=str)
+    pairs.loc[pairs["drug_id"] == "2", "smiles"] += ".Cl"
+    assert units_of(pairs, "leave_drug_out").tolist() == pairs["smiles"].tolist()
 
 
 def test_random_pairs_are_drawn_within_tissues(dataset: Path) -> None:
@@ -277,14 +335,48 @@ def test_floors_and_ceilings(dataset: Path, policy: str) -> None:
     assert abs(np.mean([c["pearson"] for c in chance])) < 0.15
 
 
-def test_the_additive_control_is_the_mean_of_the_drug_and_of_the_line(dataset: Path) -> None:
-    _, problem = problem_of(dataset, "random_pairs")
-    answer = AdditiveMean().predict(problem, 0)[0, 0]
-    train = problem.samples.iloc[problem.rows("train")].assign(y=problem.targets[problem.rows("train"), 0])
-    row = problem.samples.iloc[problem.rows("test")[0]]
-    drug = train.loc[train["smiles"] == row["smiles"], "y"].mean()
-    line = train.loc[train["cell_line"] == row["cell_line"], "y"].mean()
-    assert answer == pytest.approx(drug + line - train["y"].mean(), rel=1e-4)
+def additive_problem(effect: np.ndarray, rows: np.ndarray, noise: float = 0.0) -> tuple[Problem, np.ndarray]:
+    """Pairs (drug, line), training first, whose targets are 1.5 + effect of the drug + effect of the line + noise."""
+    smiles, lines = np.array(list(DRUGS.values()))[rows[:, 0]], np.array(LINES)[rows[:, 1]]
+    samples = pd.DataFrame({"smiles": smiles, "cell_line": lines, "part": ["train"] * (len(rows) - 9) + ["test"] * 9})
+    y = 1.5 + effect[rows[:, 0], 0] + effect[rows[:, 1], 1] + rng("noise", 1).normal(0, noise, len(rows))
+    return Problem(TASK.name, "0", samples, y[:, None].astype(np.float32), ["ln_ic50"], {}), y
+
+
+def test_the_additive_control_finds_planted_effects_in_a_table_with_gaps() -> None:
+    draw = rng("gaps")
+    grid = np.array([(i, j) for i in range(12) for j in range(12)])
+    rows = grid[draw.permutation(len(grid))[:70]]
+    effect = draw.normal(size=(12, 2))
+    problem, y = additive_problem(effect, rows)
+    np.testing.assert_allclose(AdditiveMean().predict(problem, 0)[:, 0], y[-9:], atol=1e-5)
+    # with noise: what is left of the training pairs is zero on average within each drug and each line
+    problem, y = additive_problem(effect, rows, noise=1.0)
+    train, y = problem.samples[:-9], y[:-9]
+
+    def answers(**columns: str) -> np.ndarray:
+        samples = pd.concat([train, train.assign(part="test", **columns)])
+        asked = Problem(TASK.name, "0", samples, np.tile(y, 2)[:, None].astype(np.float32), ["ln_ic50"], {})
+        return AdditiveMean().predict(asked, 0)[:, 0]
+
+    left = pd.Series(y - answers())
+    for column in ("smiles", "cell_line"):
+        np.testing.assert_allclose(left.groupby(train[column].to_numpy()).sum(), 0, atol=1e-4)
+    assert left.abs().max() > 0.5
+    # what training does not have counts with the overall mean
+    np.testing.assert_allclose(answers(smiles="C", cell_line="elsewhere"), y.mean(), atol=1e-5)
+    for unknown in ({"smiles": "C"}, {"cell_line": "elsewhere"}):
+        assert answers(**unknown).mean() == pytest.approx(y.mean(), abs=1e-5) and np.ptp(answers(**unknown)) > 1
+
+
+def test_the_additive_control_of_a_full_table_is_drug_mean_plus_line_mean() -> None:
+    full = np.array([(i, j) for i in range(5) for j in range(6)])
+    asked = np.array([(0, 0), (1, 3), (4, 5), (2, 2), (9, 1), (9, 4), (3, 9), (0, 9), (9, 9)])  # 9: not in training
+    problem, y = additive_problem(rng("full").normal(size=(12, 2)), np.concatenate([full, asked]), noise=1.0)
+    table = pd.DataFrame(full, columns=["drug", "line"]).assign(y=y[:-9])
+    drug, line = (table.groupby(c)["y"].mean().reindex(range(10)).fillna(table["y"].mean()) for c in ("drug", "line"))
+    expected = drug[asked[:, 0]].to_numpy() + line[asked[:, 1]].to_numpy() - table["y"].mean()
+    np.testing.assert_allclose(AdditiveMean().predict(problem, 0)[:, 0], expected, atol=1e-5)
 
 
 def test_the_additive_control_knows_potency_and_no_interaction(dataset: Path) -> None:
@@ -296,6 +388,17 @@ def test_the_additive_control_knows_potency_and_no_interaction(dataset: Path) ->
         problem.samples.iloc[problem.rows("test")]["cell_line"].to_numpy()
     )
     assert of_line.nunique().max() == 1
+
+
+def test_components_of_expression_are_fitted_on_training_lines_only(dataset: Path) -> None:
+    _, problem = problem_of(dataset, "leave_cell_out")
+    before = line_components(problem, "cell_line", 5)
+    train, test = problem.rows("train"), problem.rows("test")
+    held = problem.samples["cell_line"].iloc[test].unique()
+    problem.context["expression"].loc[held] *= 10
+    after = line_components(problem, "cell_line", 5)
+    np.testing.assert_array_equal(before[train], after[train])
+    assert (before[test] != after[test]).any()
 
 
 @pytest.mark.parametrize("model", [LinearFingerprint(), RandomForest(n_estimators=20)])
@@ -376,6 +479,66 @@ def test_an_id_with_two_answers_is_an_error(tmp_path: Path) -> None:
     assert read_deepcdr_layout(inputs)["smiles"].notna().sum() == 9
 
 
+def test_ids_need_no_prefix(tmp_path: Path) -> None:
+    inputs = write_deepcdr(tmp_path)
+    expected = read_deepcdr_layout(inputs)
+    inputs["responses"].write_text(inputs["responses"].read_text().replace("GDSC:", ""))
+    pd.testing.assert_frame_equal(read_deepcdr_layout(inputs), expected)
+
+
+@pytest.mark.parametrize(
+    ("role", "old", "new", "message"),
+    [
+        ("responses", "GDSC:", "GDSC:1.0", r"responses\.txt: none of the 4 names of drug_id \('1\.01'"),
+        ("responses", ",", ";", "0 names after the first in the first row"),
+        ("responses", '"ACH-2"', '"ACH-1"', r"responses\.txt: columns 'ACH-1' stand twice"),
+        ("responses", "ACH-", "ACH_", r"none of the 3 names of cell_line .*annotation\.txt"),
+        ("drug_list", ",3385,", ",3385.0,", r"drug_list\.txt: none of the 1 names of pubchem \('5208'\).*drugs\.txt"),
+        ("drug_list", ",T,P,", ",T,P,CID", "no PubChem id"),
+        ("drugs", "\t", ",", "one column, which begins '3385,CCO'"),
+        ("drugs", "3385\tCCO\n5208\tCCN", "CCO\t3385\nCCN\t5208", "none of the 2 names of pubchem"),
+    ],
+)
+def test_an_ordinary_mistake_in_deepcdrs_files_is_said(
+    role: str, old: str, new: str, message: str, tmp_path: Path
+) -> None:
+    inputs = write_deepcdr(tmp_path)
+    if "5208" in message:
+        inputs["drugs"].write_text("3385\tCCO\n")
+    inputs[role].write_text(inputs[role].read_text().replace(old, new))
+    with pytest.raises(InputDataError, match=message):
+        read_deepcdr_layout(inputs)
+
+
+def test_transposed_responses_are_said(tmp_path: Path) -> None:
+    inputs = write_deepcdr(tmp_path)
+    pd.read_csv(inputs["responses"], index_col=0).T.to_csv(inputs["responses"])
+    with pytest.raises(InputDataError, match="none of the 3 names of drug_id") as error:
+        read_deepcdr_layout(inputs)
+    assert "drugs are the rows of responses" in error.value.action
+
+
+def test_inputs_that_a_layout_needs_or_does_not_read_are_named(inputs: dict[str, Path], tmp_path: Path) -> None:
+    deepcdr = write_deepcdr(tmp_path)
+    for given, layout, roles in (
+        (deepcdr, "deepcdr", ("drug_list", "drugs", "annotation", "expression", "responses", "lines")),
+        (inputs, "table", ("drugs", "expression", "responses")),
+    ):
+        for role in roles:
+            lacking = {name: path for name, path in given.items() if name != role}
+            with pytest.raises(CardError, match=f"layout {layout}: no input '{role}'"):
+                TASK.prepare(lacking, {"layout": layout}, tmp_path)
+    with pytest.raises(CardError, match="layout table: inputs 'graphs'"):
+        TASK.prepare({**inputs, "graphs": tmp_path / "g.zip"}, {}, tmp_path)
+
+
+def test_a_table_of_other_lines_is_said(tmp_path: Path) -> None:
+    inputs = write_deepcdr(tmp_path)
+    (tmp_path / "m.csv").write_text(",M1\nMCF7,0.5\n")
+    with pytest.raises(InputDataError, match=r"none of the 3 cell lines .* is in .*m\.csv"):
+        TASK.prepare({**inputs, "methylation": tmp_path / "m.csv"}, {"layout": "deepcdr"}, tmp_path)
+
+
 def test_published_tables_of_lines_are_read_as_csv(tmp_path: Path) -> None:
     """Expression, methylation and mutations, lines x features, whatever the other formats are."""
     inputs = write_deepcdr(tmp_path)
@@ -424,6 +587,15 @@ def test_published_graphs(tmp_path: Path) -> None:
         archive.writestr("3385.hkl", b"no HDF5")
     with pytest.raises(InputDataError, match=r"3385\.hkl"):
         read_deepcdr_graphs(tmp_path / "bad.zip", {"3385": "CCO"})
+    write_graphs(tmp_path / "wide.zip", {"3385": (features, [[], [2], [1]]), "9": (features[:, :70], [[], [], []])})
+    for name, message in (("wide.zip", r"9\.hkl: atom features .*\(3, 70\)"), ("no.zip", "No such file")):
+        with pytest.raises(InputDataError, match=message):
+            read_deepcdr_graphs(tmp_path / name, {"3385": "CCO", "9": "CCN"})
+    with pytest.raises(InputDataError, match="graphs of '3385', '9', of none of the drugs '5208'"):
+        read_deepcdr_graphs(tmp_path / "g.zip", {"5208": "CCN"})
+    (tmp_path / "text.zip").write_text("text")
+    with pytest.raises(InputDataError, match="not a zip file"):
+        read_deepcdr_graphs(tmp_path / "text.zip", {"3385": "CCO"})
 
 
 def test_methylation_and_graphs_reach_the_models(tmp_path: Path) -> None:
@@ -455,7 +627,8 @@ def test_published_parts_are_used_without_their_leaks(dataset: Path, tmp_path: P
         )
         files.append(tmp_path / f"{part}.csv")
         rows[["cellline", "drug", "ic50", "tissue"]].iloc[::-1].to_csv(files[-1], index=False)
-    found = read_published_parts(files, table.drop(columns="part"))
+    found, lost = read_published_parts(files, table.drop(columns="part"))
+    assert lost == {"train": 0, "test": 0}
     assert found.set_index("sample")["part"].to_dict() == table.set_index("sample")["part"].to_dict()
     pairs.to_csv(tmp_path / "pairs.tsv", sep="\t", index=False)
     found.assign(policy="random_pairs").to_csv(tmp_path / "published_parts.tsv", sep="\t", index=False)
@@ -471,6 +644,34 @@ def test_published_parts_are_used_without_their_leaks(dataset: Path, tmp_path: P
         read_published_parts([files[0], files[0]], table.drop(columns="part"))
     with pytest.raises(InputDataError, match="1 files of a split"):
         read_published_parts(files[:1], table)
+
+
+def test_published_parts_that_are_not_found_are_an_error(tmp_path: Path) -> None:
+    inputs = write_deepcdr(tmp_path)
+    train, test = tmp_path / "train.csv", tmp_path / "test.csv"
+
+    def prepare(rows: list[str], test_rows: str = "ACH-1,5208,2.5", **options: object) -> dict[str, object]:
+        train.write_text("cellline,drug,ic50\n" + "".join(f"{row}\n" for row in rows))
+        test.write_text(f"cellline,drug,ic50\n{test_rows}\n")
+        (tmp_path / "out").mkdir(exist_ok=True)
+        return TASK.prepare(
+            {**inputs, "random_pairs": [train, test]}, {"layout": "deepcdr", **options}, tmp_path / "out"
+        )
+
+    facts = prepare(["ACH-1,3385,1.5", "ACH-2,5208,3.5", "ACH-3,3385,0.5", "ACH-9,3385,1"])
+    assert facts["published_random_pairs"] == {"train": 2, "test": 1}  # of ACH-3 there is no expression
+    assert facts["published_random_pairs_rows_not_measured"] == {"train": 1, "test": 0}
+    for rows, reason in (
+        (["ACH-1,3385.0,1.5", "ACH-2,5208.0,3.5"], r"0 of 2 rows .*2 have a drug .*'3385\.0'"),
+        (["A,3385,1.5", "B,5208,3.5", "ACH-2,5208,3.5"], "1 of 3 rows .*2 have a line .*'A', 'B'"),
+        (["ACH-1,3385,0.6514", "ACH-2,5208,1.52"], r"0 of 2 rows .*2 have another value .*'0\.6514'"),
+        ([], "0 of 0 rows .*the file is empty"),
+    ):
+        with pytest.raises(InputDataError, match=rf"train\.csv: {reason}") as error:
+            prepare(rows)
+        assert "it is then drawn" in error.value.action
+    with pytest.raises(InputDataError, match=r"random_pairs: of 5 pairs .* none is in the part 'test'"):
+        prepare(["ACH-1,3385,1.5"], "ACH-3,3385,0.5")
 
 
 def test_scores_by_drug_average_to_the_score(dataset: Path) -> None:
