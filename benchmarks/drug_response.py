@@ -1,14 +1,14 @@
 """Drug response: tables on DeepCDR's real files, and the time of its network.
 
     SCLONG_MIRROR=FOLDER python benchmarks/drug_response.py tables CARD [--preset small|paper] [--split POLICY]
-        [--models M ...] [--seeds N] [--checkpoint FOLDER] [--options JSON]
+        [--models M ...] [--seeds N] [--checkpoints FOLDER] [--options JSON]
     python benchmarks/drug_response.py speed        # seconds per epoch: per pair, per distinct drug, by groups of drugs
     python benchmarks/drug_response.py report       # benchmarks/results/drug_response.md from what was run
 
 `tables` goes through the workflow's own steps (prepare, split, embed, predict, score) with the data of a preset (paper,
 the default: all pairs; small: 20,000 of them) and the model options of preset small, on the files of a mirror (laid out
 as <id>/<file>), one thread. `--split`
-cuts the card's data by another policy. `--checkpoint` holds the scLong checkpoints "sclong" and "sclong_random".
+cuts the card's data by another policy. `--checkpoints` holds the scLong checkpoints "sclong" and "sclong_random".
 `--options` replaces options of the models that are run. Rows are kept in benchmarks/results/drug_response.tsv; running a
 row again with the same options replaces it. Embeddings are kept by the hash of the checkpoint that made them.
 """
@@ -72,7 +72,7 @@ def embedded(card: ModelCard, folder: Path, checkpoints: Path | None) -> Path:
     checkpoint, key = None, "no_checkpoint"
     if card.checkpoint is not None:
         if checkpoints is None:
-            raise SystemExit(f"{card.name} embeds: give --checkpoint FOLDER, where FOLDER/{card.checkpoint} is")
+            raise SystemExit(f"{card.name} embeds: give --checkpoints FOLDER, where FOLDER/{card.checkpoint} is")
         checkpoint = (checkpoints / card.checkpoint).resolve()
         key = sha256_file(checkpoint / "model.safetensors")[:16]
     out = WORK / "embeddings" / key / card.name / folder.name
@@ -255,7 +255,7 @@ def main() -> None:
     parser.add_argument("--split")
     parser.add_argument("--models", nargs="*")
     parser.add_argument("--seeds", type=int, default=1)
-    parser.add_argument("--checkpoint", type=Path)
+    parser.add_argument("--checkpoints", type=Path)
     parser.add_argument("--options", type=json.loads, default={})
     given = parser.parse_args()
     if given.what == "report":
@@ -265,7 +265,7 @@ def main() -> None:
     else:
         mirror = Path(os.environ["SCLONG_MIRROR"])
         tables(
-            given.name, given.preset, mirror, given.split, given.models, given.seeds, given.checkpoint, given.options
+            given.name, given.preset, mirror, given.split, given.models, given.seeds, given.checkpoints, given.options
         )
 
 
