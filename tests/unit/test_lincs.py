@@ -141,15 +141,6 @@ def test_a_file_of_cmappy_is_read(tmp_path: Path, root: Path) -> None:
     np.testing.assert_array_equal(values, CMAPPY_VALUES[[4, 1], 2:].T)
 
 
-def test_gctx_is_read_as_by_cmappy(tmp_path: Path) -> None:
-    path = write_files(tmp_path)["matrix"]
-    genes = GENES["pr_gene_id"].tolist()[::-2]
-    values, found = read_gctx(path, genes, {SIGNATURES["sig_id"][i] for i in (7, 1, 2)})
-    parse = pytest.importorskip("cmapPy.pandasGEXpress.parse", reason="cmapPy, the reference reader").parse
-    theirs = parse(str(path), rid=genes, cid=found).data_df
-    np.testing.assert_array_equal(theirs.loc[genes, found].to_numpy().T, values)
-
-
 def test_ids_may_be_numbers_and_no_signature_may_be_asked_for(tmp_path: Path) -> None:
     path = write_gctx(tmp_path / "x.gctx", VALUES[:2, :2], ["a", "b"], ["1", "2"])
     with h5py.File(path, "a") as file:
