@@ -30,7 +30,7 @@ def make_input(folder: Path, n_cells: int) -> None:
     """Write a vocabulary, cells as h5ad, and a benchmark of which every second cell is among them."""
     import anndata
 
-    from sclong.data.vocabulary import COLUMNS, Vocabulary
+    from sclong.genes.vocabulary import COLUMNS, Vocabulary
 
     random = np.random.default_rng(0)
     ids = [f"ENSG{n:011d}" for n in range(N_GENES)]
@@ -56,14 +56,14 @@ def make_input(folder: Path, n_cells: int) -> None:
 
 def run_step(step: str, folder: Path) -> None:
     """Do one step and print its processor time (s), wall time (s) and peak memory above what it began with (GB)."""
-    from sclong.config_sections import CellFilters, CorpusSource
-    from sclong.data.corpus import build_corpus
-    from sclong.data.corpus_summary import summarise_corpus
-    from sclong.data.leakage import benchmark_cells, find_overlap
-    from sclong.data.parts import write_part
-    from sclong.data.source_cells import file_dataset
-    from sclong.data.vocabulary import Vocabulary
-    from sclong.io.shards import ShardStore
+    from sclong.config.sections import CellFilters, CorpusSource
+    from sclong.corpus.assemble import build_corpus
+    from sclong.corpus.leakage import benchmark_cells, find_overlap
+    from sclong.corpus.part import write_part
+    from sclong.corpus.shards import ShardStore
+    from sclong.corpus.source import file_dataset
+    from sclong.corpus.summary import summarise_corpus
+    from sclong.genes.vocabulary import Vocabulary
 
     vocabulary = Vocabulary.read(folder / "vocabulary.tsv")
     if step == "overlap":
@@ -119,8 +119,10 @@ def main() -> None:
             entries = np.load(Path(name) / "shards/shard_00000/indptr.npy")
             kept = json.loads((Path(name) / "shards/shards.json").read_text())["cells"]
             size = sum(p.stat().st_size for p in files) / n_cells
-            print(f"\n{entries[-1] / (len(entries) - 1):,.0f} detected genes per cell; {size:,.0f} bytes per cell; "
-                  f"{kept:,} cells kept of {n_cells:,} ({BENCHMARK_CELLS // 2:,} are a benchmark's)")  # fmt: skip
+            print(
+                f"\n{entries[-1] / (len(entries) - 1):,.0f} detected genes per cell; {size:,.0f} bytes per cell; "
+                f"{kept:,} cells kept of {n_cells:,} ({BENCHMARK_CELLS // 2:,} are a benchmark's)"
+            )
 
 
 if __name__ == "__main__":

@@ -32,12 +32,12 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 import numpy as np
 import pandas as pd
 
-from sclong.cards import BenchmarkCard, ModelCard, load_card, load_cards
+from sclong.benchmark.ranking import auroc
+from sclong.benchmark.run import embed_dataset, make_split, predict, prepare_dataset, read_split, score
+from sclong.config.cards import BenchmarkCard, ModelCard, load_card, load_cards
 from sclong.io.files import read_json, sha256_file, write_text
 from sclong.io.tables import write_tsv
-from sclong.metrics.ranking import auroc
-from sclong.tasks.drug_combination import read_triples
-from sclong.tasks.run import embed_dataset, make_split, predict, prepare_dataset, read_split, score
+from sclong.tasks.drug_combination.task import read_triples
 
 HERE = Path(__file__).resolve().parent
 CARDS = HERE.parent / "config"
@@ -130,8 +130,17 @@ def run(name: str, mirror: Path, given: argparse.Namespace) -> None:
                     predict(card, used, dataset, part, features, seed, out)
                 cpu = time.process_time() - cpu
                 units = out.with_suffix(".tsv")
-                score(card, spec, dataset, part, [out], "", out.with_suffix(".all.tsv"),
-                      protocols={model.name: model.protocol}, units=units)  # fmt: skip
+                score(
+                    card,
+                    spec,
+                    dataset,
+                    part,
+                    [out],
+                    "",
+                    out.with_suffix(".all.tsv"),
+                    protocols={model.name: model.protocol},
+                    units=units,
+                )
                 found = pd.read_csv(units, sep="\t").assign(
                     preset=given.preset, role=model.role, cpu_s=cpu, commit=commit()
                 )
@@ -153,7 +162,7 @@ def looks_at_selection() -> Iterator[list[float]]:
     looks: list[float] = []
     handler = logging.Handler()
     handler.emit = lambda record: looks.append(record.args[1])  # type: ignore[method-assign, index]
-    logger = logging.getLogger("sclong.heads.selection")
+    logger = logging.getLogger("sclong.benchmark.selection")
     logger.setLevel(logging.DEBUG)
     logger.addHandler(handler)
     try:
@@ -218,8 +227,9 @@ def table(rows: pd.DataFrame) -> list[str]:
         seconds = found[found["metric"] == "auroc"].groupby("seed")["cpu_s"].sum().mean()
         lines.append(
             f"| {model} | {first['role']} | {first['protocol']} | {found['seed'].nunique()} | "
-            + " | ".join(cells) + f" | {each} | {seconds:.0f} |"
-        )  # fmt: skip
+            + " | ".join(cells)
+            + f" | {each} | {seconds:.0f} |"
+        )
     return lines
 
 

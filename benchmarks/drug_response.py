@@ -29,11 +29,11 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import pandas as pd
 
-from sclong.cards import BenchmarkCard, DataSpec, ModelCard, load_card, load_cards, meets
+from sclong.benchmark import run
+from sclong.benchmark.statistics import mean_interval
+from sclong.config.cards import BenchmarkCard, DataSpec, ModelCard, load_card, load_cards, meets
 from sclong.io.files import sha256_file, write_text
-from sclong.metrics.statistics import mean_interval
-from sclong.tasks import run
-from sclong.tasks.response_splits import POLICIES
+from sclong.tasks.drug_response.splits import POLICIES
 
 HERE = Path(__file__).resolve().parent
 CARDS = HERE.parent / "config"
@@ -117,17 +117,24 @@ def tables(
         run.score(card, spec, folder, split, answers, "", scored)
         found = pd.read_csv(scored, sep="\t").pivot(index="seed", columns="metric", values="value")
         row: dict[str, object] = {
-            "dataset": spec.dataset, "split": spec.split, "model": model.name, "role": model.role, "protocol": model.protocol,
-            "seeds": n_seeds, "cpu_s": round(spent, 1),
-        }  # fmt: skip
+            "dataset": spec.dataset,
+            "split": spec.split,
+            "model": model.name,
+            "role": model.role,
+            "protocol": model.protocol,
+            "seeds": n_seeds,
+            "cpu_s": round(spent, 1),
+        }
         for metric in METRICS:
             mean, _, low, high = mean_interval(found[metric].to_numpy())
             row |= {metric: mean, f"{metric}_low": low, f"{metric}_high": high}
         row |= {f"n_{p}": int(parts[p]) for p in ("train", "validation", "test")}
         row |= {"lines": facts["lines"], "genes": facts["genes"], "options": json.dumps(more), "commit": commit()}
         keep(row)
-        print(f"{label} {model.name:24s} r {row['pearson']:.4f} per drug {row['pearson_per_drug']:.4f} "
-              f"{row['cpu_s']} s", flush=True)  # fmt: skip
+        print(
+            f"{label} {model.name:24s} r {row['pearson']:.4f} per drug {row['pearson_per_drug']:.4f} {row['cpu_s']} s",
+            flush=True,
+        )
 
 
 def keep(row: dict[str, object]) -> None:
@@ -150,10 +157,10 @@ def speed(mirror: Path) -> None:
     """Measure processor seconds per epoch of the published network, each way of computing the drug tower."""
     import torch
 
-    from sclong.data.drug_ids import pubchem_smiles
-    from sclong.data.molecules import molecule_graphs
-    from sclong.heads.deepcdr import DeepCDRNetwork, DrugGraphs
-    from sclong.heads.deepcdr_training import batches
+    from sclong.drugs.ids import pubchem_smiles
+    from sclong.drugs.molecules import molecule_graphs
+    from sclong.tasks.drug_response.deepcdr_network import DeepCDRNetwork, DrugGraphs
+    from sclong.tasks.drug_response.deepcdr_training import batches
 
     torch.set_num_threads(1)
     smiles = list(pubchem_smiles(mirror / "deepcdr/223drugs_pubchem_smiles.txt").values())
@@ -163,8 +170,12 @@ def speed(mirror: Path) -> None:
     torch.manual_seed(0)
     drug, line, y = torch.randint(len(smiles), (PAIRS,)), torch.randint(539, (PAIRS,)), torch.randn(PAIRS)
     omics = {"expression": torch.randn(539, 6163), "methylation": torch.randn(539, 808)}
-    ways = {"per pair, batch 64": (64, None, True), "per distinct drug, batch 64": (64, None, False),
-            "per distinct drug, batch 512": (512, None, False), "56 drugs a batch, batch 512": (512, 56, False)}  # fmt: skip
+    ways = {
+        "per pair, batch 64": (64, None, True),
+        "per distinct drug, batch 64": (64, None, False),
+        "per distinct drug, batch 512": (512, None, False),
+        "56 drugs a batch, batch 512": (512, 56, False),
+    }
     for way, (size, group, per_pair) in ways.items():
         cut = batches(torch.arange(PAIRS), drug, size, group)
         graphs = DrugGraphs.of(molecules)
@@ -231,7 +242,7 @@ def report() -> None:
         "*paper* choose their epoch on the test part, as published: they are no test. With one seed there is no interval. scLong is a checkpoint of preset small with 2.6 million "
         "parameters: after 150 steps on 13,755 cells in the tables of 20,000 pairs, after 257 steps in those of all pairs.\n",
         *NOTES,
-    ]  # fmt: skip
+    ]
     rows["few"] = ~rows["dataset"].str.endswith("_all")
     rows["place"] = rows["split"].map({policy: i for i, policy in enumerate(POLICIES)})
     for (_, _, dataset), group in rows.groupby(["few", "place", "dataset"]):
@@ -239,8 +250,10 @@ def report() -> None:
         what = "CCLE log2(TPM + 1), reconstructed" if "ccle" in dataset else "GDSC RMA, standardised within each line"
         pairs = "20,000 pairs, preset small" if first["few"] else "all pairs, preset paper"
         out.append(f"\n## {first['split']}: {pairs} ({what})\n")
-        out.append(f"{first['lines']} lines, {first['genes']} genes; {first['n_train']} training, {first['n_validation']} "
-                   f"validation, {first['n_test']} test pairs.\n")  # fmt: skip
+        out.append(
+            f"{first['lines']} lines, {first['genes']} genes; {first['n_train']} training, {first['n_validation']} "
+            f"validation, {first['n_test']} test pairs.\n"
+        )
         out.append(
             "| model | omics | role | protocol | pearson | per drug | spearman | rmse | seeds | cpu s | options | commit |"
         )
@@ -248,13 +261,17 @@ def report() -> None:
         for _, row in group.sort_values(["order", "model"]).iterrows():
             values = " | ".join(number(row, m) for m in METRICS)
             options = "" if row["options"] == "{}" else f"`{row['options']}`"
-            out.append(f"| {titles[row['model']].title} (`{row['model']}`) | {omics(titles[row['model']])} | {row['role']} | {row['protocol']} | {values} | "
-                       f"{row['seeds']} | {row['cpu_s']} | {options} | {row['commit']} |")  # fmt: skip
+            out.append(
+                f"| {titles[row['model']].title} (`{row['model']}`) | {omics(titles[row['model']])} | {row['role']} | {row['protocol']} | {values} | "
+                f"{row['seeds']} | {row['cpu_s']} | {options} | {row['commit']} |"
+            )
     if SPEED.exists():
         found = json.loads(SPEED.read_text())
-        out.append("\n## Time of the network\n\nProcessor seconds per epoch of the published layers (expression 6,163 and "
-                   f"methylation 808 wide, {found['pairs']} pairs of 223 drugs and 539 lines, one thread), extrapolated from six "
-                   f"steps. Graphs of the 223 drugs from SMILES: {found['graphs_s']:.2f} s, once.\n")  # fmt: skip
+        out.append(
+            "\n## Time of the network\n\nProcessor seconds per epoch of the published layers (expression 6,163 and "
+            f"methylation 808 wide, {found['pairs']} pairs of 223 drugs and 539 lines, one thread), extrapolated from six "
+            f"steps. Graphs of the 223 drugs from SMILES: {found['graphs_s']:.2f} s, once.\n"
+        )
         out += ["| drug tower | s per epoch |", "|---|---|"]
         out += [f"| {k} | {v:.0f} |" for k, v in found.items() if k not in ("pairs", "threads", "graphs_s")]
     write_text(HERE / "results" / "drug_response.md", "\n".join(out) + "\n")

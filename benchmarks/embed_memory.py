@@ -55,7 +55,8 @@ def embed(folder: Path, source: Path, out: Path, pooling: str, contextual: bool)
     import torch
 
     torch.set_num_threads(1)
-    from sclong import embedding, load_checkpoint
+    from sclong import load_checkpoint
+    from sclong.embed import embedding
 
     loaded = load_checkpoint(folder)
     before, start = peak_mb(), time.monotonic()
@@ -70,8 +71,8 @@ def load(folder: Path, how: str) -> None:
     from safetensors.torch import load_file
 
     from sclong.checkpoint.folder import load_checkpoint, read_config
-    from sclong.data.vocabulary import Vocabulary
-    from sclong.knowledge.similarity import GoGraph
+    from sclong.genes.go_graph import GoGraph
+    from sclong.genes.vocabulary import Vocabulary
     from sclong.nn.dual_encoder import DualEncoder
 
     before, start = peak_mb(), time.monotonic()
@@ -111,7 +112,7 @@ def main() -> None:
     from toy_training import ARCH, toy_graph, toy_vocabulary
 
     from sclong.checkpoint.folder import initialise
-    from sclong.config import load_architecture
+    from sclong.config.load import load_architecture
 
     arch = ARCH if args.model == "toy" else load_architecture("tiny", ROOT / "config")
     if args.load:

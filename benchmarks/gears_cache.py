@@ -22,10 +22,10 @@ import numpy as np
 import torch
 from scipy import sparse
 
-from sclong.config import load_architecture
-from sclong.heads.gears import GearsNetwork, Graph, gears_loss
-from sclong.knowledge.similarity import GoGraph
+from sclong.config.load import load_architecture
+from sclong.genes.go_graph import GoGraph
 from sclong.nn.dual_encoder import DualEncoder
+from sclong.tasks.genetic_perturbation.gears_network import GearsNetwork, Graph, gears_loss
 
 CONFIG = Path(__file__).parent.parent / "config"
 POOL, EDGES = 200, 14  # control cells on disk; edges for each gene

@@ -23,8 +23,8 @@ from pathlib import Path
 import numpy as np
 from scipy import sparse
 
+from sclong.genes.go_graph import build_go_graph, jaccard_graph, jaccard_graph_naive
 from sclong.io.files import write_text
-from sclong.knowledge.similarity import build_go_graph, jaccard_graph, jaccard_graph_naive
 
 HERE = Path(__file__).resolve().parent
 GENES = 18_000
@@ -65,8 +65,8 @@ def simulated() -> dict[str, float]:
 
 def real(release: str, propagate: bool) -> dict[str, float]:
     """Build a graph from files: reading them, and the graph."""
-    from sclong.data.vocabulary import build_vocabulary
-    from sclong.knowledge.go import read_annotations
+    from sclong.genes.go_terms import read_annotations
+    from sclong.genes.vocabulary import build_vocabulary
 
     mirror = Path(os.environ["SCLONG_MIRROR"])
     genes = mirror / "gencode_genes/human_ensembl_latest.csv.gz", mirror / "hgnc/hgnc_entries.tsv"

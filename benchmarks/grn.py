@@ -31,13 +31,13 @@ import anndata
 import numpy as np
 import pandas as pd
 
-from sclong.cards import BenchmarkCard, ModelCard, load_card, load_cards, meets, missing_input
+from sclong.benchmark.features import read_features
+from sclong.benchmark.run import embed_dataset, load_adapter, load_task
+from sclong.benchmark.statistics import mean_interval
+from sclong.benchmark.task import Features, Predictions
+from sclong.config.cards import BenchmarkCard, ModelCard, load_card, load_cards, meets, missing_input
 from sclong.io.files import read_json, sha256_file, write_text
-from sclong.metrics import grn
-from sclong.metrics.statistics import mean_interval
-from sclong.models.features import read_features
-from sclong.tasks.base import Features, Predictions
-from sclong.tasks.run import embed_dataset, load_adapter, load_task
+from sclong.tasks.grn_inference import metrics as grn
 
 HERE = Path(__file__).resolve().parent
 CARDS = HERE.parent / "config"
@@ -193,7 +193,7 @@ def simulated(regulators: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 
 def step(name: str) -> dict:
     """Measure one step in this process."""
-    from sclong.models import regulation
+    from sclong.tasks.grn_inference import classical as regulation
 
     begun, cpu = time.perf_counter(), time.process_time()
     if name.startswith("measures"):

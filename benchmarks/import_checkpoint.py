@@ -26,7 +26,7 @@ import torch
 from safetensors import safe_open
 
 from sclong.checkpoint.authors import PUBLISHED_1B, STORED_AS_FLOAT64, HyperParameters
-from sclong.knowledge.similarity import GoGraph
+from sclong.genes.go_graph import GoGraph
 from sclong.nn.dual_encoder import DualEncoder
 
 TINY = dict(zip(PUBLISHED_1B, (301, 64, 16, 2, 2, 8, 32, 3, 4, 8, 2, 2, 8), strict=True))
@@ -50,9 +50,15 @@ def write_release(folder: Path, shape: dict[str, int]) -> dict[str, torch.Tensor
     edges = torch.from_numpy(draw.integers(0, n_genes, (2, EDGES_PER_GENE * n_genes)))
     hyper = HyperParameters(shape, edges, torch.from_numpy(draw.uniform(0.1, 1, edges.shape[1]).astype(np.float32)))
     built_in = {
-        "mask_token_thres": -1, "g2v_position_emb": True, "go_num_layers": 1, "device": "cuda",
-        "go_use_gene2vec": True, "gene2vec_file": "/nowhere/gene2vec.npy", "G_go": edges, "G_go_weight": hyper.weights_E,
-    }  # fmt: skip
+        "mask_token_thres": -1,
+        "g2v_position_emb": True,
+        "go_num_layers": 1,
+        "device": "cuda",
+        "go_use_gene2vec": True,
+        "gene2vec_file": "/nowhere/gene2vec.npy",
+        "G_go": edges,
+        "G_go_weight": hyper.weights_E,
+    }
     (folder / "hyper.pkl").write_bytes(pickle.dumps({**shape, **built_in}, protocol=5))
     (folder / "genes.txt").write_text("".join(f"ENSG{i:011d}\n" for i in range(n_genes)))
     empty = GoGraph(np.zeros(n_genes + 2, np.int64), np.zeros(0, np.int64), np.zeros(0, np.float32))
@@ -139,8 +145,12 @@ def main() -> None:
         assert not wrong, wrong
         weights = (folder / "imported/model.safetensors").stat().st_size
         print(f"| imported tensors | {len(state)}, all equal |\n| weights written | {weights / 1e9:.3f} GB |")
-        for label, key in [("time", "seconds"), ("peak resident (VmHWM)", "VmHWM"), ("of it anonymous (RssAnon)", "RssAnon"),
-                           ("of it mapped files (RssFile)", "RssFile")]:  # fmt: skip
+        for label, key in [
+            ("time", "seconds"),
+            ("peak resident (VmHWM)", "VmHWM"),
+            ("of it anonymous (RssAnon)", "RssAnon"),
+            ("of it mapped files (RssFile)", "RssFile"),
+        ]:
             print(f"| {label} | {found[key]:.2f} {'s' if key == 'seconds' else 'GB'} |")
     finally:
         shutil.rmtree(folder)

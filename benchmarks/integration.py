@@ -24,18 +24,29 @@ import numpy as np
 import pandas as pd
 from scipy import sparse
 
-from sclong.cards import BenchmarkCard, ModelCard, load_card, load_cards
-from sclong.data.normalize import normalize_counts
-from sclong.metrics.integration import METRICS
-from sclong.tasks import run
-from sclong.tasks.base import Predictions
-from sclong.tasks.predictions import read_predictions, write_predictions
+from sclong.benchmark import run
+from sclong.benchmark.predictions import read_predictions, write_predictions
+from sclong.benchmark.task import Predictions
+from sclong.cells.normalize import normalize_counts
+from sclong.config.cards import BenchmarkCard, ModelCard, load_card, load_cards
+from sclong.tasks.batch_integration.metrics import METRICS
 
 CARDS = Path(__file__).resolve().parents[1] / "config"
 COLUMNS = [
-    "batch_asw_scib", "batch_asw_scib_metrics", "ilisi", "graph_connectivity", "pcr", "batch_mixing",
-    "celltype_asw", "isolated_labels", "nmi", "ari", "clisi", "biology", "overall",
-]  # fmt: skip
+    "batch_asw_scib",
+    "batch_asw_scib_metrics",
+    "ilisi",
+    "graph_connectivity",
+    "pcr",
+    "batch_mixing",
+    "celltype_asw",
+    "isolated_labels",
+    "nmi",
+    "ari",
+    "clisi",
+    "biology",
+    "overall",
+]
 POOLINGS = {"nonzero_mean": "mean of detected", "mean": "mean of all", "reconstruction_profile": "Eq. 11"}
 
 
@@ -55,8 +66,8 @@ def embed(card: BenchmarkCard, work: Path, checkpoint: Path, values: str, label:
     import torch
 
     from sclong.checkpoint.folder import load_checkpoint
-    from sclong.data.cells import cells_of
-    from sclong.embedding import forward, pool
+    from sclong.embed.cells import cells_of
+    from sclong.embed.embedding import forward, pool
 
     torch.set_num_threads(1)
     dataset, _ = prepared(card, work)

@@ -14,7 +14,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from sclong.metrics.integration import integration_scores
+from sclong.tasks.batch_integration.metrics import integration_scores
 
 
 def cells(n: int, d: int) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
@@ -34,9 +34,14 @@ def scib_metrics_scores(embedding: np.ndarray, before: np.ndarray, celltype: np.
     obs = pd.DataFrame({"batch": pd.Categorical(batch), "celltype": pd.Categorical(celltype)}, index=names)
     adata = anndata.AnnData(before, obs=obs, obsm={"X_emb": embedding, "X_pre": before})
     benchmarker = Benchmarker(
-        adata, "batch", "celltype", ["X_emb"], batch_correction_metrics=BatchCorrection(kbet_per_label=False),
-        pre_integrated_embedding_obsm_key="X_pre", progress_bar=False,
-    )  # fmt: skip
+        adata,
+        "batch",
+        "celltype",
+        ["X_emb"],
+        batch_correction_metrics=BatchCorrection(kbet_per_label=False),
+        pre_integrated_embedding_obsm_key="X_pre",
+        progress_bar=False,
+    )
     benchmarker.benchmark()
 
 

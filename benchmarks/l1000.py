@@ -16,9 +16,9 @@ import numpy as np
 import pandas as pd
 import torch
 
-from sclong.data.molecules import molecule_graphs
-from sclong.heads.deepce import DeepceData, DeepceNetwork, DeepceOptions, inputs
+from sclong.drugs.molecules import molecule_graphs
 from sclong.seeding import rng
+from sclong.tasks.chemical_perturbation.deepce_network import DeepceData, DeepceNetwork, DeepceOptions, inputs
 
 GENES, LINES, DOSES, BATCH = 978, 7, 6, 32
 

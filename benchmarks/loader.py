@@ -31,11 +31,11 @@ import pandas as pd
 import torch
 from scipy import sparse
 
-from sclong.data.dataset import CellOrder, PretrainingCells
-from sclong.data.loader import CellLoader
+from sclong.corpus.shard_writer import ShardWriter
+from sclong.corpus.shards import ShardStore
 from sclong.io.files import sha256_file, write_json, write_text
-from sclong.io.shard_writer import ShardWriter
-from sclong.io.shards import ShardStore
+from sclong.train.dataset import CellOrder, PretrainingCells
+from sclong.train.loader import CellLoader
 
 N_GENES, DETECTED, REPEATS, WHOLE = 27_874, 2_445, 5, 48_024_242
 HERE = Path(__file__).resolve().parent
@@ -122,8 +122,10 @@ def measure_rates(counts: sparse.csr_matrix, folder: Path) -> list[str]:
     for row in range(n):
         sparse.save_npz(folder / "npz" / f"cell{row}.npz", counts[row].astype(np.float32))
     store = ShardStore(folder / "shards")
-    others = {"npz per cell": (npz_reader(folder / "npz"), folder / "npz"),
-              "bionemo-scdl": (scdl_reader(counts, folder / "scdl"), folder / "scdl")}  # fmt: skip
+    others = {
+        "npz per cell": (npz_reader(folder / "npz"), folder / "npz"),
+        "bionemo-scdl": (scdl_reader(counts, folder / "scdl"), folder / "scdl"),
+    }
     some = np.random.default_rng(1).permutation(n)[:50]
     for name, (read, _) in others.items():
         assert read is None or (read(some)[:, :N_GENES].numpy() == counts[some].toarray()).all(), name
@@ -193,8 +195,11 @@ def write_obs(folder: Path, n_shards: int, cells: int) -> None:
     first.mkdir(parents=True)
     obs = {k: np.array([f"{k} number {i}" for i in range(m)])[random.integers(0, m, cells)] for k, m in kinds.items()}
     pd.DataFrame(obs).assign(row=np.arange(cells)).to_parquet(first / "obs.parquet", index=False)
-    for name, array in (("data", np.empty(0, np.uint8)), ("indices", np.empty(0, np.uint16)),
-                        ("indptr", np.zeros(cells + 1, np.int64))):  # fmt: skip
+    for name, array in (
+        ("data", np.empty(0, np.uint8)),
+        ("indices", np.empty(0, np.uint16)),
+        ("indptr", np.zeros(cells + 1, np.int64)),
+    ):
         np.save(first / f"{name}.npy", array)
     files = {p.name: sha256_file(p) for p in first.iterdir()}
     for number in range(1, n_shards):
@@ -202,8 +207,10 @@ def write_obs(folder: Path, n_shards: int, cells: int) -> None:
         for name in files:
             os.link(first / name, folder / f"shard_{number:05d}" / name)
     shards = [{"name": f"shard_{i:05d}", "cells": cells, "kept": cells, "files": files} for i in range(n_shards)]
-    write_json(folder / "shards.json", {"format": 2, "vocabulary_hash": "x", "n_genes": N_GENES,
-                                        "cells": n_shards * cells, "shards": shards})  # fmt: skip
+    write_json(
+        folder / "shards.json",
+        {"format": 2, "vocabulary_hash": "x", "n_genes": N_GENES, "cells": n_shards * cells, "shards": shards},
+    )
 
 
 def peak_gb() -> float:
@@ -221,8 +228,10 @@ def measure_order() -> list[str]:
     ours = (spent() - begun)[0] / 200
     begun = spent()
     kept = np.random.default_rng(0).permutation(WHOLE)
-    return [f"- the 1,024 cells of any step: {ours * 1e3:.2f} ms, no memory; a permutation of 48 million numbers by numpy: "
-            f"{(spent() - begun)[0]:.1f} s for each epoch and {kept.nbytes / 1e9:.2f} GB in each process"]  # fmt: skip
+    return [
+        f"- the 1,024 cells of any step: {ours * 1e3:.2f} ms, no memory; a permutation of 48 million numbers by numpy: "
+        f"{(spent() - begun)[0]:.1f} s for each epoch and {kept.nbytes / 1e9:.2f} GB in each process"
+    ]
 
 
 def in_process(step: str, folder: Path, workers: int = 0) -> list[float]:

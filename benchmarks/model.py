@@ -29,9 +29,9 @@ import numpy as np
 import torch
 from scipy import sparse
 
-from sclong.config import load_architecture
-from sclong.config_sections import Architecture
-from sclong.knowledge.similarity import GoGraph
+from sclong.config.load import load_architecture
+from sclong.config.sections import Architecture
+from sclong.genes.go_graph import GoGraph
 from sclong.nn.dual_encoder import DualEncoder
 from sclong.nn.favor import ExactAttention, FavorAttention
 from sclong.nn.performer import Performer, PerformerOptions

@@ -4,7 +4,7 @@
         [--checkpoint FOLDER] [--untrained FOLDER]
     python benchmarks/norman.py report --work FOLDER [--note TEXT]
 
-`run` goes through the steps of sclong/tasks/run.py on the files of a mirror (laid out as <id>/<file>), one thread; what
+`run` goes through the steps of sclong/benchmark/run.py on the files of a mirror (laid out as <id>/<file>), one thread; what
 was predicted before is kept. Rows on scLong need `--checkpoint` (a trained model), those on the untrained network
 `--untrained`; without them they are left out. `report` scores all predictions and writes benchmarks/results/norman.md.
 """
@@ -23,12 +23,12 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 import pandas as pd
 import torch
 
+from sclong.benchmark.run import embed_dataset, make_split, predict, prepare_dataset, read_split, score
 from sclong.io.files import read_json, write_text
 from sclong.io.tables import read_tsv, write_tsv
-from sclong.plan import Plan, make_plan
+from sclong.plan.plan import Plan, make_plan
 from sclong.report.tables import ROLE_ORDER, summarize
-from sclong.tasks.perturbation_scores import SCENARIOS
-from sclong.tasks.run import embed_dataset, make_split, predict, prepare_dataset, read_split, score
+from sclong.tasks.genetic_perturbation.scores import SCENARIOS
 
 NAME = "norman"
 ROOT = Path(__file__).resolve().parent.parent
@@ -36,9 +36,8 @@ TABLES = {
     "Mean squared error, 20 genes (lower is better)": "mse_top20_de_non_dropout",
     "Pearson of the change, 20 genes (higher is better)": "pearson_delta_top20_de_non_dropout",
     "Pearson around the mean of training, all genes: the training mean has nothing": "pearson_around_train_mean_all_genes",
-    "Discrimination, cosine of the change, all genes: one answer to everything has 0.5 over all conditions":
-        "discrimination_cosine_delta_all_genes",
-}  # fmt: skip
+    "Discrimination, cosine of the change, all genes: one answer to everything has 0.5 over all conditions": "discrimination_cosine_delta_all_genes",
+}
 
 
 def small() -> Plan:
@@ -101,9 +100,16 @@ def report(work: Path, note: str) -> None:
     files = sorted((work / "predictions").glob("*/seed*.npz"))
     protocols = {model.name: model.protocol for model in plan.models.values()}
     score(
-        card, spec, work / "dataset", work / "split.tsv", files, "", work / "metrics.tsv",
-        protocols=protocols, units=work / "conditions.tsv",
-    )  # fmt: skip
+        card,
+        spec,
+        work / "dataset",
+        work / "split.tsv",
+        files,
+        "",
+        work / "metrics.tsv",
+        protocols=protocols,
+        units=work / "conditions.tsv",
+    )
     metrics = read_tsv(work / "metrics.tsv", dtype={"scenario": str, "code_hash": str})
     roles = {model.name: model.role for model in plan.models.values()}
     table = summarize(metrics, plan.benchmarks, plan.data, roles)
@@ -137,8 +143,12 @@ def report(work: Path, note: str) -> None:
             lines.append(f"| {label} | {roles[model]} | {seeds} | {' | '.join(cells)} |")
         lines.append("")
     spent = {m: [read_json(p)["cpu_s"] for p in (work / "predictions" / m).glob("*.json")] for m in order}
-    lines += ["Processor seconds of a training and its answers: " + ", ".join(
-        f"{m} {sum(s) / len(s):.0f}" for m, s in spent.items() if s and max(s) >= 1) + ".", ""]  # fmt: skip
+    lines += [
+        "Processor seconds of a training and its answers: "
+        + ", ".join(f"{m} {sum(s) / len(s):.0f}" for m, s in spent.items() if s and max(s) >= 1)
+        + ".",
+        "",
+    ]
     write_text(ROOT / "benchmarks" / "results" / "norman.md", "\n".join(lines))
 
 

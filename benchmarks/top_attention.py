@@ -16,10 +16,10 @@ import tempfile
 import time
 from pathlib import Path
 
-from sclong.config import load_architecture, load_config
-from sclong.config_sections import Architecture, PretrainConfig
-from sclong.data.vocabulary import Vocabulary
-from sclong.io.shards import ShardStore
+from sclong.config.load import load_architecture, load_config
+from sclong.config.sections import Architecture, PretrainConfig
+from sclong.corpus.shards import ShardStore
+from sclong.genes.vocabulary import Vocabulary
 from sclong.train.loop import pretrain
 
 ROOT = Path(__file__).parent.parent

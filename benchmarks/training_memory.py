@@ -20,10 +20,20 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
 WIDE = {
-    "name": "wide", "top_genes": 512, "base_dim": 64, "mini_depth": 1, "mini_heads": 2, "mini_dim_head": 32,
-    "large_dim": 512, "large_depth": 8, "large_heads": 8, "large_dim_head": 64,
-    "decoder_depth": 1, "decoder_heads": 2, "decoder_dim_head": 32,
-}  # fmt: skip
+    "name": "wide",
+    "top_genes": 512,
+    "base_dim": 64,
+    "mini_depth": 1,
+    "mini_heads": 2,
+    "mini_dim_head": 32,
+    "large_dim": 512,
+    "large_depth": 8,
+    "large_heads": 8,
+    "large_dim_head": 64,
+    "decoder_depth": 1,
+    "decoder_heads": 2,
+    "decoder_dim_head": 32,
+}
 GENES = {"wide": 3000, "base": 27_874}
 RECOMPUTED, HALF = {"recompute_layers": True}, {"precision": "bfloat16"}
 # architecture, changes of it, how processes share it, processes, cells of a pass, passes of a step
@@ -43,13 +53,13 @@ CASES = [
     ("base", {}, "ddp", 2, 1, 1),
     ("base", {}, "fsdp", 2, 1, 1),
     ("base", RECOMPUTED, "ddp", 2, 2, 1),
-]  # fmt: skip
+]
 
 
 def architecture(name: str, change: dict):
     """Return an architecture of config/architectures, or the one above."""
-    from sclong.config import load_architecture
-    from sclong.config_sections import Architecture
+    from sclong.config.load import load_architecture
+    from sclong.config.sections import Architecture
 
     arch = Architecture(**WIDE) if name == "wide" else load_architecture(name, ROOT / "config")
     return arch.model_copy(update=change)
@@ -69,7 +79,7 @@ def member(case: list) -> None:
     sys.path.insert(0, str(ROOT / "tests" / "unit"))
     from toy_training import ARCH, toy_graph, toy_vocabulary
 
-    from sclong.config_sections import PretrainConfig
+    from sclong.config.sections import PretrainConfig
     from sclong.nn.dual_encoder import DualEncoder
     from sclong.train.optim import make_optimizer, set_learning_rate
     from sclong.train.parallel import Replica, joined
@@ -77,9 +87,17 @@ def member(case: list) -> None:
 
     name, change, parallel, processes, cells, passes = case
     config = PretrainConfig(
-        steps=2, batch_size=cells * passes * processes, micro_batch_size=cells, learning_rate=1e-4, validate_every=9,
-        validation_cells=1, checkpoint_every=9, parallel=parallel, processes=processes, threads=1,
-    )  # fmt: skip
+        steps=2,
+        batch_size=cells * passes * processes,
+        micro_batch_size=cells,
+        learning_rate=1e-4,
+        validate_every=9,
+        validation_cells=1,
+        checkpoint_every=9,
+        parallel=parallel,
+        processes=processes,
+        threads=1,
+    )
 
     def train(arch, n_genes: int, world, steps: int) -> None:
         torch.manual_seed(1)
@@ -111,10 +129,17 @@ def measure(case: tuple) -> int:
     processes = []
     for rank in range(case[3]):
         environment = {
-            **os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "MALLOC_MMAP_THRESHOLD_": "65536",
-            "MALLOC_TRIM_THRESHOLD_": "65536", "RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": str(case[3]),
-            "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port),
-        }  # fmt: skip
+            **os.environ,
+            "PYTHONPATH": str(ROOT),
+            "OMP_NUM_THREADS": "1",
+            "MALLOC_MMAP_THRESHOLD_": "65536",
+            "MALLOC_TRIM_THRESHOLD_": "65536",
+            "RANK": str(rank),
+            "LOCAL_RANK": str(rank),
+            "WORLD_SIZE": str(case[3]),
+            "MASTER_ADDR": "127.0.0.1",
+            "MASTER_PORT": str(port),
+        }
         command = [sys.executable, __file__, "_member", json.dumps(case)]
         processes.append(subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True))
     outputs = [process.communicate()[0] for process in processes]

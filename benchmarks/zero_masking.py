@@ -17,11 +17,11 @@ from pathlib import Path
 import torch
 
 from sclong.checkpoint.folder import load_checkpoint
-from sclong.config import load_architecture, load_config
-from sclong.config_sections import PretrainConfig
-from sclong.data.dataset import PretrainingCells
-from sclong.data.vocabulary import Vocabulary
-from sclong.io.shards import ShardStore
+from sclong.config.load import load_architecture, load_config
+from sclong.config.sections import PretrainConfig
+from sclong.corpus.shards import ShardStore
+from sclong.genes.vocabulary import Vocabulary
+from sclong.train.dataset import PretrainingCells
 from sclong.train.evaluation import baselines, evaluate
 from sclong.train.loop import pretrain
 from sclong.train.parallel import Replica, World
@@ -65,10 +65,14 @@ def main() -> None:
         for test, masks in arms.items():
             config = masks.model_copy(update={"validation_cells": args.cells})
             cells = PretrainingCells(
-                store, batch_size=config.batch_size, held_out_fraction=config.held_out_fraction,
-                validation_cells=config.validation_cells, seed=config.seed, held_out_by=config.held_out_by,
+                store,
+                batch_size=config.batch_size,
+                held_out_fraction=config.held_out_fraction,
+                validation_cells=config.validation_cells,
+                seed=config.seed,
+                held_out_by=config.held_out_by,
                 normalization=config.normalization,
-            )  # fmt: skip
+            )
             scores = evaluate(Replica(model, world, "none"), cells, config)
             zeros = scores.get("held_out_loss_zeros")
             print(

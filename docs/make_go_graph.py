@@ -12,10 +12,10 @@ from typing import Any
 import numpy as np
 from scipy import sparse
 
-from sclong.data.vocabulary import Vocabulary, build_vocabulary
+from sclong.genes.go_graph import GoGraph, build_go_graph
+from sclong.genes.go_terms import gene_terms, read_annotations
+from sclong.genes.vocabulary import Vocabulary, build_vocabulary
 from sclong.io.files import write_text
-from sclong.knowledge.go import gene_terms, read_annotations
-from sclong.knowledge.similarity import GoGraph, build_go_graph
 
 HERE = Path(__file__).parent
 FILES: dict[str, tuple[str, str, dict[str, Any]]] = {
@@ -107,13 +107,15 @@ def main() -> None:
         without = gene_terms(read_annotations(*files, **options, evidence_excluded=["ND"])[0], vocabulary)
         direct, up = (share_above(files, vocabulary, propagate=p, **options) for p in (False, True))
         above.append(f"{100 * up:.0f} %")
-        rows.append({
-            **describe(graphs[name]),
-            "pairs of annotated genes above 0.1": f"{100 * direct:.1f} %",
-            "the same, propagated to ancestors": above[-1],
-            NOTHING: f"{graphs[name].metadata['annotated_genes'] - sum(map(bool, without)):,}",
-            LOST: f"{theirs.metadata['annotated_genes'] - theirs.metadata['self_loops']:,}",
-        })  # fmt: skip
+        rows.append(
+            {
+                **describe(graphs[name]),
+                "pairs of annotated genes above 0.1": f"{100 * direct:.1f} %",
+                "the same, propagated to ancestors": above[-1],
+                NOTHING: f"{graphs[name].metadata['annotated_genes'] - sum(map(bool, without)):,}",
+                LOST: f"{theirs.metadata['annotated_genes'] - theirs.metadata['self_loops']:,}",
+            }
+        )
     edges = [set(zip(targets(g).tolist(), g.indices.tolist(), strict=True)) for g in graphs.values()]
     both = len(edges[0] & edges[1])
     shared = (
@@ -127,16 +129,21 @@ def main() -> None:
     write_text(
         HERE / "go_graph.md",
         TEXT.format(
-            names=" | ".join(graphs), dashes="|".join("---" for _ in graphs), shared=shared,
-            coding=int((biotype == "protein_coding").sum()), above=" and ".join(above),
-            bare=coding, lost=" and ".join(row[LOST] for row in rows), nothing=" and ".join(row[NOTHING] for row in rows),
+            names=" | ".join(graphs),
+            dashes="|".join("---" for _ in graphs),
+            shared=shared,
+            coding=int((biotype == "protein_coding").sum()),
+            above=" and ".join(above),
+            bare=coding,
+            lost=" and ".join(row[LOST] for row in rows),
+            nothing=" and ".join(row[NOTHING] for row in rows),
             rows="\n".join(f"| {key} | {' | '.join(row[key] for row in rows)} |" for key in rows[0]),
             neighbours="\n".join(
                 f"| {gene} | {' | '.join(neighbours(g, symbols, gene) for g in graphs.values())} |" for gene in GENES
             ),
             families="\n".join(family(name, pattern, vocabulary, graphs) for name, pattern in FAMILIES.items()),
         ),
-    )  # fmt: skip
+    )
 
 
 def targets(graph: GoGraph) -> np.ndarray:

@@ -17,27 +17,34 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from sclong.config import load_config
-from sclong.config_sections import CorpusSource
-from sclong.data.align import align_genes
-from sclong.data.corpus import detection_table
-from sclong.data.source_cells import every_gene, scan_source
-from sclong.data.vocabulary import Vocabulary, build_vocabulary
+from sclong.cells.h5ad import read_expression
+from sclong.config.load import load_config
+from sclong.config.sections import CorpusSource
+from sclong.corpus.assemble import detection_table
+from sclong.corpus.source import every_gene, scan_source
 from sclong.errors import InputDataError
+from sclong.genes.align import align_genes
+from sclong.genes.vocabulary import Vocabulary, build_vocabulary
 from sclong.io.files import write_text
-from sclong.io.h5ad import read_expression
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGE = ROOT / "docs/gene_ids.md"
 
 H5AD = [
-    "corpus_converted/*.h5ad", "heart_kanemaru_1k/*.h5ad", "tcells_wu2020_200/*.h5ad", "pancreas_baron_350/*.h5ad",
-    "pbmc_3tech_symphony/*.h5ad", "papalexi_thp1/*.h5ad", "norman_perturbench_devel/*.h5ad",
-]  # fmt: skip
+    "corpus_converted/*.h5ad",
+    "heart_kanemaru_1k/*.h5ad",
+    "tcells_wu2020_200/*.h5ad",
+    "pancreas_baron_350/*.h5ad",
+    "pbmc_3tech_symphony/*.h5ad",
+    "papalexi_thp1/*.h5ad",
+    "norman_perturbench_devel/*.h5ad",
+]
 GENES_IN_ROWS = [
-    "scmixology_*/*.count.csv.gz", "beeline_*_early/ExpressionData.csv", "scrapid_*/*RawData*.csv",
+    "scmixology_*/*.count.csv.gz",
+    "beeline_*_early/ExpressionData.csv",
+    "scrapid_*/*RawData*.csv",
     "cmapr_signatures/cmapR_ds_mat.tsv.gz",
-]  # fmt: skip
+]
 GENES_IN_COLUMNS = ["deepcdr_expression_50/*.csv", "deepdds_independent_tpm/*.csv.gz"]
 NAMES_IN_A_COLUMN = {
     "transigen/landmark_geneinfo.csv": ["gene_id", "gene_symbol", "ensembl_id"],
@@ -121,9 +128,7 @@ def small_vocabularies(mirror: Path) -> tuple[Vocabulary, Vocabulary, float]:
     def build(sources: list[CorpusSource]) -> tuple[Vocabulary, pd.DataFrame]:
         names = [source.name for source in sources]
         found = detection_table([Path(folder) / f"{name}.tsv" for name in names])
-        return build_vocabulary(
-            annotation, symbols, found, chosen.size, release=chosen.release, ranked_by=names
-        ), found  # fmt: skip
+        return build_vocabulary(annotation, symbols, found, chosen.size, release=chosen.release, ranked_by=names), found
 
     with tempfile.TemporaryDirectory() as folder:
         for source in config.corpus.sources:

@@ -9,7 +9,7 @@ __all__ = ["__version__", "embed", "load_checkpoint"]
 
 if TYPE_CHECKING:
     from sclong.checkpoint.folder import load_checkpoint
-    from sclong.embedding import embed
+    from sclong.embed.embedding import embed
 
 
 def __getattr__(name: str) -> Any:
@@ -19,7 +19,7 @@ def __getattr__(name: str) -> Any:
 
         return load_checkpoint
     if name == "embed":
-        from sclong.embedding import embed
+        from sclong.embed.embedding import embed
 
         return embed
     raise AttributeError(f"module 'sclong' has no attribute {name!r}")

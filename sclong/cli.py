@@ -13,9 +13,9 @@ from sclong.errors import SclongError
 from sclong.runlog import explain, start
 
 if TYPE_CHECKING:
-    from sclong.plan import Plan
-    from sclong.plan_costs import Costs
-    from sclong.plan_jobs import Job
+    from sclong.plan.costs import Costs
+    from sclong.plan.jobs import Job
+    from sclong.plan.plan import Plan
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -35,15 +35,18 @@ def _parser() -> argparse.ArgumentParser:
     embed.add_argument("--checkpoint", type=Path, required=True, help="checkpoint folder")
     embed.add_argument("--output", type=Path, required=True, help="h5ad file to write")
     embed.add_argument(
-        "--pooling", choices=["nonzero_mean", "mean", "reconstruction_profile"], default="nonzero_mean",
+        "--pooling",
+        choices=["nonzero_mean", "mean", "reconstruction_profile"],
+        default="nonzero_mean",
         help="a cell's vector: mean of gene vectors over its detected genes, over all genes, or a number per gene",
-    )  # fmt: skip
+    )
     embed.add_argument("--contextual", type=Path, metavar="OUT.zarr", help="write a vector per cell and gene too")
     embed.add_argument("--genes", type=Path, help="genes of --contextual, a name per line (default: the vocabulary)")
     embed.add_argument(
-        "--stabilizer", choices=["per_head", "per_cell", "global"],
+        "--stabilizer",
+        choices=["per_head", "per_cell", "global"],
         help="instead of the checkpoint's own; with global, results depend on batch size and order of cells",
-    )  # fmt: skip
+    )
     embed.add_argument("--batch-size", type=int, default=8, help="cells per forward pass on a GPU (default 8)")
     embed.add_argument("--dtype", choices=["float32", "bfloat16"], help="precision of matrix products")
     embed.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
@@ -120,10 +123,10 @@ def _add_settings(parser: argparse.ArgumentParser) -> None:
 def _check(args: argparse.Namespace) -> None:
     import numpy as np
 
-    from sclong.data.align import align_genes, describe
-    from sclong.data.normalize import check_counts
-    from sclong.data.vocabulary import Vocabulary
-    from sclong.io.h5ad import read_expression
+    from sclong.cells.h5ad import read_expression
+    from sclong.cells.normalize import check_counts
+    from sclong.genes.align import align_genes, describe
+    from sclong.genes.vocabulary import Vocabulary
 
     vocabulary = Vocabulary.read(args.checkpoint / "vocabulary.tsv")
     adata = read_expression(args.input)
@@ -138,7 +141,7 @@ def _check(args: argparse.Namespace) -> None:
 
 def _embed(args: argparse.Namespace) -> None:
     from sclong.checkpoint.folder import load_checkpoint
-    from sclong.embedding import embed_file
+    from sclong.embed.embedding import embed_file
 
     loaded = load_checkpoint(args.checkpoint, device=args.device, stabilizer=args.stabilizer, dtype=args.dtype)
     names = ("key_added", "batch_size", "pooling", "contextual", "genes", "layer", "gene_column")
@@ -168,7 +171,7 @@ def _import_checkpoint(args: argparse.Namespace) -> None:
 
 
 def _lincs(args: argparse.Namespace) -> None:
-    from sclong.data.lincs import write_signature_files
+    from sclong.tasks.chemical_perturbation.lincs import write_signature_files
 
     counts = write_signature_files(args.matrices, args.signatures, args.genes, args.compounds, args.output)
     print(f"{args.output}: " + ", ".join(f"{name.replace('_', ' ')}: {n:,}" for name, n in counts.items()))
@@ -176,10 +179,10 @@ def _lincs(args: argparse.Namespace) -> None:
 
 def _worked_out(args: argparse.Namespace) -> tuple[Plan, list[Job], Costs, str | None]:
     """Return the plan, its jobs and costs, and the profile; says on standard error what was added to the settings."""
-    from sclong.config import load_config
-    from sclong.plan import make_plan
-    from sclong.plan_costs import attempts_of, work_out
-    from sclong.plan_jobs import dry_run, settings_for_results, user_config
+    from sclong.config.load import load_config
+    from sclong.plan.costs import attempts_of, work_out
+    from sclong.plan.jobs import dry_run, settings_for_results, user_config
+    from sclong.plan.plan import make_plan
 
     load_config(user_config([*args.settings, *args.config]))  # mistakes are explained before Snakemake is asked
     settings, said = settings_for_results([*args.settings, *args.config])
@@ -193,7 +196,7 @@ def _worked_out(args: argparse.Namespace) -> tuple[Plan, list[Job], Costs, str |
 
 
 def _plan(args: argparse.Namespace) -> None:
-    from sclong.plan_costs import as_json, as_table
+    from sclong.plan.costs import as_json, as_table
 
     costs = _worked_out(args)[2]
     print(as_json(costs) if args.json else as_table(costs))
@@ -208,7 +211,7 @@ def _doctor(args: argparse.Namespace) -> int:
 
 
 def _verify(args: argparse.Namespace) -> None:
-    from sclong.io.shards import ShardStore
+    from sclong.corpus.shards import ShardStore
 
     store = ShardStore(args.corpus)
     store.verify()

@@ -100,8 +100,21 @@ def code_hash(*modules: str) -> str:
 def environment() -> dict[str, str]:
     """Return the versions that a result depends on."""
     facts = {"python": platform.python_version(), "platform": platform.platform(), "argv": " ".join(sys.argv[:1])}
-    for package in ("sclong", "torch", "performer-pytorch", "torch-geometric", "numpy", "scipy", "scikit-learn",
-                    "pandas", "anndata", "scanpy", "goatools", "rdkit", "snakemake"):  # fmt: skip
+    for package in (
+        "sclong",
+        "torch",
+        "performer-pytorch",
+        "torch-geometric",
+        "numpy",
+        "scipy",
+        "scikit-learn",
+        "pandas",
+        "anndata",
+        "scanpy",
+        "goatools",
+        "rdkit",
+        "snakemake",
+    ):
         try:
             facts[package] = version(package)
         except PackageNotFoundError:

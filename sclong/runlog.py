@@ -105,5 +105,12 @@ class Progress:
         left_s = (self.total - self.done) / max(rate, 1e-9)
         LOGGER.info(
             "%s: %d/%d %s, %.3g %s/s, %.0f s left%s",
-            self.label, self.done, self.total, self.unit, rate, self.unit, left_s, f", {note}" if note else "",
-        )  # fmt: skip
+            self.label,
+            self.done,
+            self.total,
+            self.unit,
+            rate,
+            self.unit,
+            left_s,
+            f", {note}" if note else "",
+        )

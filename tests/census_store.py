@@ -12,14 +12,23 @@ import numpy as np
 import pandas as pd
 from scipy import sparse
 
-from sclong.io.h5ad import read_expression
+from sclong.cells.h5ad import read_expression
 
 if TYPE_CHECKING:
     import tiledbsoma
 
 RELEASE = "2023-12-15"
-TEXT = ("assay", "cell_type", "development_stage", "disease", "donor_id", "sex", "suspension_type", "tissue",
-        "tissue_general")  # fmt: skip
+TEXT = (
+    "assay",
+    "cell_type",
+    "development_stage",
+    "disease",
+    "donor_id",
+    "sex",
+    "suspension_type",
+    "tissue",
+    "tissue_general",
+)
 # how the Census stores X, with smaller tiles, so that a test's few cells lie in several
 X_LAYOUT = {
     "tiledb": {
@@ -47,9 +56,13 @@ class CensusDataset:
 
 
 def write_census(
-    folder: Path, datasets: Sequence[CensusDataset], *, release: str = RELEASE, dictionary: bool = False,
+    folder: Path,
+    datasets: Sequence[CensusDataset],
+    *,
+    release: str = RELEASE,
+    dictionary: bool = False,
     x_layout: Mapping[str, Any] = X_LAYOUT,
-) -> Path:  # fmt: skip
+) -> Path:
     """Write data sets as a Census; with `dictionary`, labels are dictionaries, as in releases since 2024-04.
 
     Cells follow each other data set by data set, in the order given; genes in the order in which they first occur.
@@ -68,8 +81,11 @@ def write_census(
     )
     with tiledbsoma.Collection.create(str(folder)) as census:
         about = census.add_new_collection("census_info")
-        _add_table(about, "summary", pd.DataFrame({"label": ["census_schema_version", "census_build_date"],
-                                                   "value": ["1.2.0", release]}))  # fmt: skip
+        _add_table(
+            about,
+            "summary",
+            pd.DataFrame({"label": ["census_schema_version", "census_build_date"], "value": ["1.2.0", release]}),
+        )
         _add_table(about, "datasets", info)
         _add_table(about, "organisms", pd.DataFrame({"organism": organisms}))
         data = census.add_new_collection("census_data")
@@ -81,9 +97,12 @@ def write_census(
 
 
 def _write_experiment(
-    experiment: tiledbsoma.Experiment, datasets: Sequence[tuple[int, CensusDataset]], n_datasets: int,
-    dictionary: bool, x_layout: Mapping[str, Any],
-) -> None:  # fmt: skip
+    experiment: tiledbsoma.Experiment,
+    datasets: Sequence[tuple[int, CensusDataset]],
+    n_datasets: int,
+    dictionary: bool,
+    x_layout: Mapping[str, Any],
+) -> None:
     import pyarrow as pa
     import tiledbsoma
 
@@ -104,8 +123,13 @@ def _write_experiment(
         obs["observation_joinid"] = [f"joinid{k:05d}" for k in range(len(obs))]
     _add_table(experiment, "obs", obs)
     rna = experiment.add_new_collection("ms").add_new_collection("RNA", tiledbsoma.Measurement)
-    var = pd.DataFrame({"feature_id": names.index, "feature_name": names.to_numpy(dtype=str),
-                        "nnz": np.diff(counts.tocsc().indptr).astype(np.int64)})  # fmt: skip
+    var = pd.DataFrame(
+        {
+            "feature_id": names.index,
+            "feature_name": names.to_numpy(dtype=str),
+            "nnz": np.diff(counts.tocsc().indptr).astype(np.int64),
+        }
+    )
     _add_table(rna, "var", var)
     _add_matrix(rna, "feature_dataset_presence_matrix", presence.tocsr(), pa.uint8(), {})
     _add_matrix(rna.add_new_collection("X"), "raw", counts, pa.float32(), x_layout)

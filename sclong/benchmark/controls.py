@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import numpy as np
 
+from sclong.benchmark.model import Predictor
+from sclong.benchmark.task import Problem
 from sclong.errors import InputDataError
-from sclong.models.base import Predictor
 from sclong.seeding import rng
-from sclong.tasks.base import Problem
 
 
 def training_targets(problem: Problem) -> np.ndarray:

@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
+from sclong.benchmark.task import Features
+from sclong.embed.result import Embedding
 from sclong.errors import InputDataError
 from sclong.io.files import atomic_dir, read_json, write_json, write_text
 from sclong.io.tables import read_tsv, write_tsv
-from sclong.models.base import Embedding
-from sclong.tasks.base import Features
 
 if TYPE_CHECKING:
     import anndata

@@ -9,8 +9,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from sclong.benchmark.selection import BestEpoch
 from sclong.errors import InputDataError
-from sclong.heads.selection import BestEpoch
 from sclong.seeding import derive_seed
 
 Loss = Literal["mse", "bce"]

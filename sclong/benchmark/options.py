@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 
 from pydantic import ValidationError
 
-from sclong.cards import Strict, describe_validation
+from sclong.config.cards import Strict, describe_validation
 from sclong.errors import CardError, nearest
 
 Options = TypeVar("Options", bound=Strict)

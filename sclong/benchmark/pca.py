@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 from scipy import sparse
 
+from sclong.benchmark.model import Embedder
+from sclong.embed.result import Embedding
 from sclong.errors import InputDataError
-from sclong.models.base import Embedder, Embedding
 
 if TYPE_CHECKING:
     import anndata
@@ -42,7 +43,7 @@ class Pca(Embedder):
         """
         from sklearn.decomposition import PCA
 
-        from sclong.data.normalize import to_model_values
+        from sclong.cells.normalize import to_model_values
 
         value_kind = str(adata.uns.get("value_kind", "counts"))
         values = sparse.csr_matrix(to_model_values(sparse.csr_matrix(adata.X), value_kind), dtype=np.float64)

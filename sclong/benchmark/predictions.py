@@ -9,9 +9,9 @@ from zipfile import BadZipFile
 import numpy as np
 import pandas as pd
 
+from sclong.benchmark.task import Predictions
 from sclong.errors import InputDataError, listing
 from sclong.io.files import atomic_path
-from sclong.tasks.base import Predictions
 
 ARRAYS = ("fold", "sample", "values", "outputs")
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from sclong.metrics.regression import pearson
+from sclong.benchmark.regression import pearson
 
 
 def auroc(truth: np.ndarray, scores: np.ndarray) -> float:

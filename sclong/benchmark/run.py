@@ -10,20 +10,33 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from sclong.cards import BenchmarkCard, DataSpec, ModelCard, meets
+from sclong.benchmark.features import read_features, write_features
+from sclong.benchmark.model import Embedder, Predictor, PredictorFromFeatures
+from sclong.benchmark.predictions import read_predictions, write_predictions
+from sclong.benchmark.task import PARTS, SPLIT_COLUMNS, UNIT_COLUMNS, Predictions, Task
+from sclong.config.cards import BenchmarkCard, DataSpec, ModelCard, meets
 from sclong.errors import CardError, InputDataError, listing
 from sclong.io.files import atomic_dir, sha256_file, sha256_tree, write_json
 from sclong.io.tables import read_tsv, write_tsv
-from sclong.models.base import Embedder, Predictor, PredictorFromFeatures
-from sclong.models.features import read_features, write_features
 from sclong.runlog import LOGGER
-from sclong.tasks.base import PARTS, SPLIT_COLUMNS, UNIT_COLUMNS, Predictions, Task
-from sclong.tasks.predictions import read_predictions, write_predictions
 
 METRIC_COLUMNS = (
-    "benchmark", "task", "dataset", "model", "protocol", "scenario", "metric", "direction", "seed", "value",
-    "unit_of_uncertainty", "n", "card_version", "code_hash", "data_hash",
-)  # fmt: skip
+    "benchmark",
+    "task",
+    "dataset",
+    "model",
+    "protocol",
+    "scenario",
+    "metric",
+    "direction",
+    "seed",
+    "value",
+    "unit_of_uncertainty",
+    "n",
+    "card_version",
+    "code_hash",
+    "data_hash",
+)
 
 
 def load_task(name: str) -> Task:
@@ -142,8 +155,9 @@ def embed_dataset(
     if not isinstance(adapter, Embedder):
         raise CardError(
             f"model {card.name!r} provides {', '.join(card.provides)} but {card.adapter} is no Embedder",
-            "an Embedder for models that provide embeddings", "correct the card's adapter or what it provides",
-        )  # fmt: skip
+            "an Embedder for models that provide embeddings",
+            "correct the card's adapter or what it provides",
+        )
     adata = anndata.read_h5ad(dataset / "expression.h5ad")
     embedding = adapter.embed(adata, checkpoint=checkpoint, seed=0, batch_size=batch_size, device=device)
     write_features(out, card.name, embedding, adata)

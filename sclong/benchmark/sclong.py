@@ -5,13 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from sclong.benchmark.model import Embedder
+from sclong.embed.result import Embedding
 from sclong.errors import CheckpointError
-from sclong.models.base import Embedder, Embedding
 
 if TYPE_CHECKING:
     import anndata
 
-    from sclong.embedding import Pooling
+    from sclong.embed.embedding import Pooling
 
 
 class ScLong(Embedder):
@@ -21,7 +22,7 @@ class ScLong(Embedder):
     ----------
     pooling
         How gene vectors become a cell's: "nonzero_mean" (over detected genes), "mean" (over all), or
-        "reconstruction_profile" (a number per gene, as published); see :func:`sclong.embedding.embed_adata`.
+        "reconstruction_profile" (a number per gene, as published); see :func:`sclong.embed.embedding.embed_adata`.
     stabilizer, dtype
         Instead of the checkpoint's own; see :func:`sclong.checkpoint.folder.load_checkpoint`.
     """
@@ -44,11 +45,11 @@ class ScLong(Embedder):
         CheckpointError
             No checkpoint was given, or it is not whole.
         InputDataError
-            The data cannot be embedded (see :func:`sclong.embedding.embed_adata`).
+            The data cannot be embedded (see :func:`sclong.embed.embedding.embed_adata`).
         """
+        from sclong.benchmark.gene_tables import checkpoint_table
         from sclong.checkpoint.folder import load_checkpoint
-        from sclong.embedding import embed_adata
-        from sclong.models.gene_tables import checkpoint_table
+        from sclong.embed.embedding import embed_adata
 
         if adata.n_obs == 0:
             return checkpoint_table(adata, checkpoint, "gene_table", device)

@@ -13,9 +13,9 @@ from typing import Any
 import numpy as np
 import zarr
 
+from sclong.cells.h5ad_stream import require_space
 from sclong.errors import InputDataError
 from sclong.io.files import atomic_dir, writing
-from sclong.io.h5ad_stream import require_space
 
 CHUNK_BYTES = 2**24
 NAMES_PER_CHUNK = 2**14
@@ -80,8 +80,11 @@ def contextual_store(
     """
     path, n_genes = Path(path), len(genes["gene"])
     if path.exists() and not (path / "embedding" / "zarr.json").is_file():
-        raise InputDataError(f"{path} is there and is no store of contextual embeddings", "a new name, or such a store",
-                             "name another folder, or remove it")  # fmt: skip
+        raise InputDataError(
+            f"{path} is there and is no store of contextual embeddings",
+            "a new name, or such a store",
+            "name another folder, or remove it",
+        )
     require_space(path, 4 * n_cells * n_genes * width)
     with writing(path), atomic_dir(path) as tmp:
         store = zarr.create_group(tmp, attributes=dict(attributes))

@@ -8,9 +8,9 @@ from pathlib import Path
 import pandas as pd
 from scipy import sparse
 
-from sclong.io.cell_stream import CellStream
-from sclong.io.h5ad import Format, read_expression
-from sclong.io.h5ad_stream import H5adCells
+from sclong.cells.h5ad import Format, read_expression
+from sclong.cells.h5ad_stream import H5adCells
+from sclong.cells.stream import CellStream
 
 PIECE_CELLS = 10_000
 
@@ -29,7 +29,7 @@ def open_cells(
     Parameters
     ----------
     path, format, member, transpose, layer, gene_column
-        As :func:`sclong.io.h5ad.read_expression`.
+        As :func:`sclong.cells.h5ad.read_expression`.
 
     Returns
     -------
@@ -39,13 +39,11 @@ def open_cells(
     Raises
     ------
     InputDataError
-        What :func:`~sclong.io.h5ad.read_expression` refuses.
+        What :func:`~sclong.cells.h5ad.read_expression` refuses.
     """
     if format == "h5ad":
         return _stream_h5ad(Path(path), layer, gene_column)
-    adata = read_expression(
-        path, format, member=member, transpose=transpose, layer=layer, gene_column=gene_column
-    )  # fmt: skip
+    adata = read_expression(path, format, member=member, transpose=transpose, layer=layer, gene_column=gene_column)
 
     def pieces(start: int) -> Iterator[tuple[sparse.csr_matrix, pd.DataFrame]]:
         for first in range(start, adata.n_obs, PIECE_CELLS):

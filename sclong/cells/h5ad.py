@@ -13,8 +13,8 @@ import numpy as np
 import pandas as pd
 from scipy import sparse
 
+from sclong.cells.mtx import read_mtx
 from sclong.errors import InputDataError, listing, nearest
-from sclong.io.mtx import read_mtx
 
 if TYPE_CHECKING:
     import anndata
@@ -23,8 +23,15 @@ Format = Literal["h5ad", "10x_h5", "csv", "mtx"]
 UNREADABLE = (OSError, KeyError, ValueError, EOFError, RuntimeError, tarfile.TarError, zlib.error)
 HDF5_MAGIC = b"\x89HDF\r\n\x1a\n"
 ID_COLUMNS = (
-    "feature_id", "gene_ids", "gene_id", "ensembl_ids", "ensembl_id", "ensembl", "ensembl_gene_id", "stable_id",
-)  # fmt: skip
+    "feature_id",
+    "gene_ids",
+    "gene_id",
+    "ensembl_ids",
+    "ensembl_id",
+    "ensembl",
+    "ensembl_gene_id",
+    "stable_id",
+)
 ORIGINAL_NAMES = "original_name"
 
 
@@ -44,7 +51,7 @@ def read_expression(
     path
         File.
     format
-        "h5ad" (AnnData), "10x_h5" (Cell Ranger), "mtx" (see :func:`sclong.io.mtx.read_mtx`), or "csv" (a table, plain,
+        "h5ad" (AnnData), "10x_h5" (Cell Ranger), "mtx" (see :func:`.read_mtx`), or "csv" (a table, plain,
         gzip or bzip2, names in the first row and column; separated by commas if the name of the file or member holds
         ".csv", else by tabs).
     member
@@ -91,8 +98,9 @@ def read_expression(
         reason = " ".join(str(error).split())[:200]
         raise InputDataError(
             f"{path} ({path.stat().st_size:,} bytes) cannot be read as {format}: {type(error).__name__}: {reason}",
-            f"a whole {format} file", "fetch the file again if it is cut short or damaged, or name its true format",
-        ) from error  # fmt: skip
+            f"a whole {format} file",
+            "fetch the file again if it is cut short or damaged, or name its true format",
+        ) from error
     if adata.n_obs == 0 or adata.n_vars == 0:
         raise InputDataError(
             f"{path}: {adata.n_obs} cells, {adata.n_vars} genes", "a matrix with content", "check the file"
@@ -121,9 +129,10 @@ def _read_h5ad(path: Path, layer: str | None) -> anndata.AnnData:
     with h5py.File(path) as parts:
         if "obs" not in parts or "var" not in parts:
             raise InputDataError(
-                f"{path}: an HDF5 file with {listing(parts)}, without obs and var", "an h5ad file",
+                f"{path}: an HDF5 file with {listing(parts)}, without obs and var",
+                "an h5ad file",
                 "write format: 10x_h5" if "matrix" in parts else "write it with adata.write_h5ad",
-            )  # fmt: skip
+            )
     full = anndata.read_h5ad(path)
     places: dict[str, Any] = {"X": full.X, "raw": full.raw.X if full.raw is not None else None, **full.layers}
     places = {name: values for name, values in places.items() if values is not None}
@@ -132,9 +141,10 @@ def _read_h5ad(path: Path, layer: str | None) -> anndata.AnnData:
     if layer not in places:
         like = nearest(layer, places)
         raise InputDataError(
-            f"{path}: no {layer!r}; there is {listing(places)}", "the place of the raw counts",
+            f"{path}: no {layer!r}; there is {listing(places)}",
+            "the place of the raw counts",
             f"write layer: {like[0] if like else next(iter(places))}",
-        )  # fmt: skip
+        )
     var = full.raw.var if layer == "raw" else full.var
     out = anndata.AnnData(_csr(places[layer]), obs=full.obs, var=var)
     out.uns["counts_from"] = layer
@@ -184,9 +194,10 @@ def _read_table(path: Path, member: str | None, transpose: bool) -> anndata.AnnD
     text = table.select_dtypes(exclude="number").columns
     if len(text):
         raise InputDataError(
-            f"{path}: columns {listing(text)} hold text", "numbers only, but for the first row and column",
+            f"{path}: columns {listing(text)} hold text",
+            "numbers only, but for the first row and column",
             "remove those columns, or write the matrix as h5ad with them in obs",
-        )  # fmt: skip
+        )
     values = table.to_numpy(dtype=np.float32)
     rows, columns = pd.DataFrame(index=table.index.astype(str)), pd.DataFrame(index=pd.Index(names, dtype=str))
     if transpose:
@@ -206,9 +217,10 @@ def _member(path: Path, member: str) -> bytes:
             names.append(entry.name)
     like = nearest(member, names)
     raise InputDataError(
-        f"{path}: no member {member!r}; it has {listing(names)}", "the name of a file in the archive",
+        f"{path}: no member {member!r}; it has {listing(names)}",
+        "the name of a file in the archive",
         f"write member: {like[0]}" if like else "correct member",
-    )  # fmt: skip
+    )
 
 
 def choose_gene_names(var: pd.DataFrame, column: str | None, path: Path) -> tuple[list[str], str]:
@@ -227,7 +239,7 @@ def choose_gene_names(var: pd.DataFrame, column: str | None, path: Path) -> tupl
                 f"{path}: var has no column {column!r}; it has {listing(var.columns, 10)}",
                 "a column of gene names",
                 f"write gene_column: {like[0]}" if like else "leave gene_column out to use var_names",
-            )  # fmt: skip
+            )
         return var[column].astype(str).tolist(), column
     if column is None and not names.str.match(r"\s*ENS[A-Z]*G\d").mean() > 0.5:
         numbered = names.str.fullmatch(r"\s*\d+\s*").all()

@@ -18,9 +18,9 @@ import numpy as np
 from anndata.io import read_elem, write_elem
 from scipy import sparse
 
+from sclong.cells.h5ad import HDF5_MAGIC, ORIGINAL_NAMES, UNREADABLE, _is_integer, choose_gene_names
 from sclong.errors import InputDataError, listing, nearest
 from sclong.io.files import atomic_path, writing
-from sclong.io.h5ad import HDF5_MAGIC, ORIGINAL_NAMES, UNREADABLE, _is_integer, choose_gene_names
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -38,8 +38,9 @@ def reading(path: Path) -> Iterator[None]:
         reason = " ".join(str(error).split())[:200]
         raise InputDataError(
             f"{path} ({path.stat().st_size:,} bytes) cannot be read: {type(error).__name__}: {reason}",
-            "a whole h5ad file", "copy or fetch the file again; it may be cut short or damaged",
-        ) from error  # fmt: skip
+            "a whole h5ad file",
+            "copy or fetch the file again; it may be cut short or damaged",
+        ) from error
 
 
 def check_outputs(source: Path, *outputs: Path) -> None:
@@ -71,8 +72,9 @@ def require_space(path: Path, n_bytes: int) -> None:
     if n_bytes > free:
         raise InputDataError(
             f"{path} takes about {n_bytes / 1e9:,.3f} GB before compression; {free / 1e9:,.3f} GB are free",
-            "enough space", "free space, choose another folder, or write fewer genes (--genes) or cells",
-        )  # fmt: skip
+            "enough space",
+            "free space, choose another folder, or write fewer genes (--genes) or cells",
+        )
 
 
 class H5adCells:
@@ -86,7 +88,7 @@ class H5adCells:
         Where the values are: "X", "raw", or a layer. Default: the first of X, raw, layers that holds integers, else X;
         X if ``uns["value_kind"]`` says that the values are no counts.
     gene_column
-        Column of ``var`` that holds the gene names; default as :func:`sclong.io.h5ad.read_expression`.
+        Column of ``var`` that holds the gene names; default as :func:`sclong.cells.h5ad.read_expression`.
 
     Attributes
     ----------
@@ -118,8 +120,9 @@ class H5adCells:
             if not all(isinstance(self._file.get(part), h5py.Group) for part in ("obs", "var")):
                 raise InputDataError(
                     f"{path}: an HDF5 file with {listing(self._file)}, without the groups obs and var",
-                    "an h5ad file of anndata 0.7 or later", "read it with anndata (or scanpy) and write it again",
-                )  # fmt: skip
+                    "an h5ad file of anndata 0.7 or later",
+                    "read it with anndata (or scanpy) and write it again",
+                )
             self.value_kind = str(read_elem(self._file["uns/value_kind"])) if self._has("uns/value_kind") else "counts"
             self.layer, self._matrix = self._choose(layer)
             self.output_genes, self.output_var = self._names("var", gene_column)
@@ -128,8 +131,11 @@ class H5adCells:
         if self.n_cells == 0 or n_genes == 0:
             raise InputDataError(f"{path}: {self.n_cells} cells, {n_genes} genes", "content", "check the file")
         if n_genes != len(self.genes):
-            raise InputDataError(f"{path}: {self.layer} has {n_genes} columns, its var {len(self.genes)} rows",
-                                 "as many", "write the file again")  # fmt: skip
+            raise InputDataError(
+                f"{path}: {self.layer} has {n_genes} columns, its var {len(self.genes)} rows",
+                "as many",
+                "write the file again",
+            )
 
     def __enter__(self) -> H5adCells:
         return self
@@ -151,9 +157,10 @@ class H5adCells:
         if layer not in found:
             like = nearest(layer, found)
             raise InputDataError(
-                f"{self.path}: no {layer!r}; there is {listing(found)}", "the place of the raw counts",
+                f"{self.path}: no {layer!r}; there is {listing(found)}",
+                "the place of the raw counts",
                 f"write layer: {like[0] if like else next(iter(found))}",
-            )  # fmt: skip
+            )
         return layer, found[layer]
 
     def _names(self, group: str, gene_column: str | None) -> tuple[list[str], pd.DataFrame]:

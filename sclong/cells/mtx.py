@@ -76,7 +76,7 @@ def _read(path: Path, files: Mapping[str, Callable[[], bytes]], member: str | No
             f"{path}: {found}; it has {listing(matrices or list(files))}",
             "one file matrix.mtx or matrix.mtx.gz, or its name",
             f"write member: {like[0]}" if like else "write member: NAME of the matrix to read",
-        )  # fmt: skip
+        )
     prefix = MATRIX.fullmatch(member)["prefix"]  # type: ignore[index]
     lists = {kind: _list_beside(path, files, prefix, pattern) for kind, pattern in BESIDE.items()}
     counts = sparse.csr_matrix(mmread(io.BytesIO(_plain(files[member](), member))).T, dtype="float32")
@@ -84,8 +84,10 @@ def _read(path: Path, files: Mapping[str, Callable[[], bytes]], member: str | No
     if counts.shape != (len(cells), len(genes)):
         raise InputDataError(
             f"{path}: {member} has {counts.shape[1]} genes and {counts.shape[0]} cells, the lists beside it "
-            f"{len(genes)} and {len(cells)}", "lists of the same length", "fetch the three files again, from one place",
-        )  # fmt: skip
+            f"{len(genes)} and {len(cells)}",
+            "lists of the same length",
+            "fetch the three files again, from one place",
+        )
     columns = ["gene_ids", "gene_symbols", "feature_type"][: genes.shape[1]]
     var = pd.DataFrame(genes.iloc[:, : len(columns)].to_numpy(dtype=str), columns=columns, index=genes[0].astype(str))
     adata = anndata.AnnData(counts, obs=pd.DataFrame(index=cells[0].astype(str)), var=var)

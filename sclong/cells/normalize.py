@@ -115,16 +115,17 @@ def check_nonnegative(values: sparse.spmatrix | np.ndarray, name: str) -> np.nda
     bad = ~np.isfinite(data)
     if bad.any():
         raise InputDataError(
-            f"{name}: {int(bad.sum())} values are NaN or infinite", "finite, non-negative values",
+            f"{name}: {int(bad.sum())} values are NaN or infinite",
+            "finite, non-negative values",
             "find where they come from; do not replace them by zeros blindly",
-        )  # fmt: skip
+        )
     negative = data < 0
     if negative.any():
         raise InputDataError(
             f"{name}: {int(negative.sum())} negative values, the lowest {float(data.min()):.4g}",
             "raw counts (values below zero mean that the matrix was scaled or is a z-score)",
             "use the raw counts: adata.raw, or a layer named counts",
-        )  # fmt: skip
+        )
     return data
 
 
@@ -221,6 +222,7 @@ def to_model_values(
             "use the raw counts (adata.raw, or a layer) and value_kind counts",
         )
     raise InputDataError(
-        f"value kind {value_kind!r}", f"counts, {', '.join(NORMALIZATIONS)} or nonnegative",
+        f"value kind {value_kind!r}",
+        f"counts, {', '.join(NORMALIZATIONS)} or nonnegative",
         'set adata.uns["value_kind"]',
-    )  # fmt: skip
+    )

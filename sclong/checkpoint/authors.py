@@ -21,10 +21,10 @@ from sclong import __version__
 from sclong.checkpoint.folder import FILES, save_checkpoint
 from sclong.checkpoint.gene_list import read_gene_ids, vocabulary_of
 from sclong.checkpoint.pickles import read_pickle, read_torch
-from sclong.config_sections import Architecture
+from sclong.config.sections import Architecture
 from sclong.errors import CheckpointError, listing, nearest
+from sclong.genes.go_graph import GoGraph
 from sclong.io.files import sha256_file
-from sclong.knowledge.similarity import GoGraph
 from sclong.nn.dual_encoder import MASK_THRESHOLD, DualEncoder
 from sclong.runlog import LOGGER
 
@@ -147,9 +147,10 @@ def _check_graph(path: str | Path, edges: object, weights: object, n_genes: int)
     if outside.any():
         source, target = edges[:, outside][:, 0].tolist()
         raise _wrong(
-            path, f"{int(outside.sum())} edges of G_go leave the genes, as {source} -> {target}",
+            path,
+            f"{int(outside.sum())} edges of G_go leave the genes, as {source} -> {target}",
             f"positions from 0 to {n_genes - 1} (max_seq_len without PAD)",
-        )  # fmt: skip
+        )
     if not bool((weights.isfinite() & (weights >= 0)).all()):
         raise _wrong(path, "G_go_weight holds negative or undefined numbers", "Jaccard indices")
 
@@ -168,9 +169,11 @@ def go_graph(hyper: HyperParameters, metadata: Mapping[str, Any]) -> GoGraph:
     if summed:
         LOGGER.warning("GO graph: %d edges stand more than once; their weights are summed", summed)
     return GoGraph(
-        graph.indptr.astype("int64"), graph.indices.astype("int64"), graph.data,
+        graph.indptr.astype("int64"),
+        graph.indices.astype("int64"),
+        graph.data,
         {**metadata, "n_genes": hyper.n_genes, "edges": int(graph.nnz), "repeated_edges_summed": summed},
-    )  # fmt: skip
+    )
 
 
 def read_weights(path: str | Path, wanted: Mapping[str, torch.Tensor]) -> tuple[dict[str, torch.Tensor], dict]:
@@ -199,9 +202,10 @@ def read_weights(path: str | Path, wanted: Mapping[str, torch.Tensor]) -> tuple[
     if not isinstance(file, dict) or not isinstance(file.get("model_state_dict"), dict):
         found = f"a dict with the keys {listing(file, 8)}" if isinstance(file, dict) else f"a {type(file).__name__}"
         raise CheckpointError(
-            f"{path}: {found}", "a dict with model_state_dict, as the release has it",
+            f"{path}: {found}",
+            "a dict with model_state_dict, as the release has it",
             "give the released .pth, or save {'model_state_dict': ...}",
-        )  # fmt: skip
+        )
     found = _without_prefixes(path, file["model_state_dict"])
     missing, unexpected = sorted(wanted.keys() - found.keys()), sorted(found.keys() - wanted.keys())
     if missing or unexpected:
@@ -218,15 +222,17 @@ def read_weights(path: str | Path, wanted: Mapping[str, torch.Tensor]) -> tuple[
     ]
     if wrong:
         raise CheckpointError(
-            f"{path}: {'; '.join(wrong)}", "the shapes and types that the hyper-parameters describe",
+            f"{path}: {'; '.join(wrong)}",
+            "the shapes and types that the hyper-parameters describe",
             "give weights and hyper-parameters of one model",
-        )  # fmt: skip
+        )
     undefined = [name for name in wanted if found[name].is_floating_point() and not found[name].isfinite().all()]
     if undefined:
         raise CheckpointError(
-            f"{path}: undefined or infinite numbers in {listing(undefined, len(undefined))}", "finite weights",
+            f"{path}: undefined or infinite numbers in {listing(undefined, len(undefined))}",
+            "finite weights",
             "copy the file again, or take an earlier one: this training diverged",
-        )  # fmt: skip
+        )
     facts = {key: _plain(file[key]) for key in ("epoch", "losses") if key in file}
     state = {name: found[name].to(tensor.dtype) for name, tensor in wanted.items()}
     return state, {key: value for key, value in facts.items() if value is not None}
@@ -239,17 +245,19 @@ def _without_prefixes(path: str | Path, state: Mapping[Any, Any]) -> dict[str, t
         plain = isinstance(tensor, torch.Tensor) and tensor.layout == torch.strided and tensor.device.type == "cpu"
         if not isinstance(given, str) or not plain:
             raise CheckpointError(
-                f"{path}: {given!r:.200} is {_describe(tensor)}", "a dense tensor for each name of model_state_dict",
+                f"{path}: {given!r:.200} is {_describe(tensor)}",
+                "a dense tensor for each name of model_state_dict",
                 "give the released .pth",
-            )  # fmt: skip
+            )
         name = given
         while name.startswith(PREFIXES):
             name = name.removeprefix(PREFIXES[0]).removeprefix(PREFIXES[1])
         if name in out:
             raise CheckpointError(
-                f"{path}: {name!r} stands there twice, with and without a prefix", "each weight once",
+                f"{path}: {name!r} stands there twice, with and without a prefix",
+                "each weight once",
                 "save the state dict of one module",
-            )  # fmt: skip
+            )
         out[name] = tensor
     return out
 
@@ -328,22 +336,29 @@ def import_checkpoint(
     n_parameters = sum(p.numel() for p in model.parameters())
     LOGGER.info(
         "%s: %d tensors, %d parameters, architecture %s, vocabulary %s, %d GO edges",
-        output, len(state), n_parameters, arch.name, vocabulary.hash, graph.n_edges,
-    )  # fmt: skip
+        output,
+        len(state),
+        n_parameters,
+        arch.name,
+        vocabulary.hash,
+        graph.n_edges,
+    )
 
 
 def _check_paths(files: Mapping[str, Path], output: Path) -> None:
     missing = [f"{what}: {path}" for what, path in files.items() if not path.is_file()]
     if missing:
         raise CheckpointError(
-            f"no such file: {', '.join(missing)}", "the three files of the release, and the table of symbols if given",
+            f"no such file: {', '.join(missing)}",
+            "the three files of the release, and the table of symbols if given",
             "correct the path, or download the file",
-        )  # fmt: skip
+        )
     other = []
     if output.is_dir():
         other = sorted({path.name for path in output.iterdir()} - set(FILES))
     if other or (output.exists() and not output.is_dir()):
         raise CheckpointError(
             f"{output}: {f'a folder with {listing(other)}' if other else 'a file'}",
-            "a new folder, or a checkpoint to replace", "give another --output",
-        )  # fmt: skip
+            "a new folder, or a checkpoint to replace",
+            "give another --output",
+        )

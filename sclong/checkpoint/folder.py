@@ -15,14 +15,14 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from sclong import __version__
-from sclong.cards import describe_validation
+from sclong.cells.normalize import Normalization
 from sclong.checkpoint.start import start_gene_tables
-from sclong.config_sections import Architecture
-from sclong.data.normalize import Normalization
-from sclong.data.vocabulary import Vocabulary
+from sclong.config.cards import describe_validation
+from sclong.config.sections import Architecture
 from sclong.errors import CheckpointError, ConfigError, DeviceError, InputDataError, VocabularyMismatchError, listing
+from sclong.genes.go_graph import GoGraph
+from sclong.genes.vocabulary import Vocabulary
 from sclong.io.files import atomic_dir, read_json, sha256_file, write_json, write_text
-from sclong.knowledge.similarity import GoGraph
 from sclong.nn.dual_encoder import DualEncoder, Output
 from sclong.provenance import environment
 from sclong.seeding import derive_seed
@@ -60,7 +60,7 @@ class LoadedModel:
 
     @property
     def normalization(self) -> str:
-        """What counts become before the model reads them: :func:`sclong.data.normalize.normalize_cell`."""
+        """What counts become before the model reads them: :func:`sclong.cells.normalize.normalize_cell`."""
         return str(self.config["normalization"])
 
     @torch.no_grad()
@@ -70,7 +70,7 @@ class LoadedModel:
         Parameters
         ----------
         values_BN : (B, genes + 1)
-            Values as the model reads them: counts after :func:`sclong.data.normalize.normalize_counts`, genes in the
+            Values as the model reads them: counts after :func:`sclong.cells.normalize.normalize_counts`, genes in the
             order of the vocabulary, and one column more, PAD, which is 0. Values of -1 and below are masked.
 
         Returns
@@ -91,7 +91,7 @@ class LoadedModel:
                 f"values of shape {tuple(values_BN.shape)}",
                 f"(cells, {width}): the {width - 1} genes of the vocabulary in its order, then PAD, which is 0",
                 "embed an AnnData with sclong.embed, which aligns genes, or make values with "
-                "sclong.data.align.harmonize, to_model_values and sclong.data.dataset.dense_with_pad",
+                "sclong.genes.align.harmonize, to_model_values and sclong.nn.values.dense_with_pad",
             )
         if values_BN[:, -1].any():
             raise InputDataError(
@@ -281,14 +281,16 @@ def read_config(path: Path) -> tuple[dict[str, Any], Architecture]:
         arch = Architecture(**found["architecture"])
     except (ValueError, KeyError, TypeError) as error:
         raise CheckpointError(
-            f"{path}: {type(error).__name__}: {error}", "the config.json that the checkpoint was written with",
+            f"{path}: {type(error).__name__}: {error}",
+            "the config.json that the checkpoint was written with",
             "copy the checkpoint again",
-        ) from error  # fmt: skip
+        ) from error
     if found["normalization"] not in get_args(Normalization):
         raise CheckpointError(
             f"{path}: the model reads values normalised as {found['normalization']!r}",
-            f"one of {', '.join(get_args(Normalization))}", "use the version of sclong that wrote it",
-        )  # fmt: skip
+            f"one of {', '.join(get_args(Normalization))}",
+            "use the version of sclong that wrote it",
+        )
     return config, arch
 
 
@@ -314,14 +316,16 @@ def load_weights(model: torch.nn.Module, path: Path, device: str = "cpu") -> Non
         raise CheckpointError(
             f"{path}: {len(missing)} tensors missing ({listing(sorted(missing))}), "
             f"{len(unexpected)} unexpected ({listing(sorted(unexpected))})",
-            f"the {len(wanted)} tensors of this architecture", "use the config.json that belongs to these weights",
-        )  # fmt: skip
+            f"the {len(wanted)} tensors of this architecture",
+            "use the config.json that belongs to these weights",
+        )
     misshapen = [n for n in wanted if wanted[n].shape != found[n].shape]
     if misshapen:
         name = misshapen[0]
         raise CheckpointError(
             f"{path}: tensor {name!r} has shape {tuple(found[name].shape)}",
-            f"shape {tuple(wanted[name].shape)}", "use the config.json that belongs to these weights",
-        )  # fmt: skip
+            f"shape {tuple(wanted[name].shape)}",
+            "use the config.json that belongs to these weights",
+        )
     found = {name: tensor.to(wanted[name].dtype) for name, tensor in found.items()}
     model.load_state_dict(found, strict=True, assign=True)

@@ -10,7 +10,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from sclong.data.vocabulary import (
+from sclong.errors import InputDataError, listing
+from sclong.genes.vocabulary import (
     COLUMNS,
     PAD,
     VERSION,
@@ -19,7 +20,6 @@ from sclong.data.vocabulary import (
     read_gene_list,
     read_symbols,
 )
-from sclong.errors import InputDataError, listing
 from sclong.io.files import sha256_file
 from sclong.io.tables import read_tsv
 from sclong.runlog import LOGGER
@@ -29,7 +29,7 @@ LEAST_SHARE = 0.05
 
 
 def read_gene_ids(path: str | Path, expected: int) -> list[str]:
-    """Read the ids of a model's genes, one per line, in its order; see :func:`sclong.data.vocabulary.read_gene_list`.
+    """Read the ids of a model's genes, one per line, in its order; see :func:`sclong.genes.vocabulary.read_gene_list`.
 
     Parameters
     ----------
@@ -46,15 +46,17 @@ def read_gene_ids(path: str | Path, expected: int) -> list[str]:
     ids = read_gene_list(path)
     if len(ids) != expected:
         raise InputDataError(
-            f"{path}: {len(ids)} gene ids", f"{expected}: max_seq_len of the hyper-parameters without {PAD}",
+            f"{path}: {len(ids)} gene ids",
+            f"{expected}: max_seq_len of the hyper-parameters without {PAD}",
             "give the list that belongs to these weights",
-        )  # fmt: skip
+        )
     odd = [name for name in ids if not ENSEMBL.fullmatch(name)]
     if 2 * len(odd) > len(ids):
         raise InputDataError(
             f"{path}: {len(odd)} of {len(ids)} lines are no Ensembl gene ids ({listing(odd, 3)})",
-            "one Ensembl gene id per line", "give the list as it was released",
-        )  # fmt: skip
+            "one Ensembl gene id per line",
+            "give the list as it was released",
+        )
     kept = [name for name in ids if re.search(VERSION, name)]
     if kept:
         LOGGER.warning("%s: %s differ by their version only and keep it", path, listing(kept))
@@ -94,8 +96,9 @@ def vocabulary_of(ids: list[str], genes: str | Path, symbols: str | Path | None)
     if symbols is not None and known < LEAST_SHARE * len(ids):
         raise InputDataError(
             f"{symbols}: it names {known} of the {len(ids)} genes of {genes}",
-            "a table with the same Ensembl ids", "give a table of human genes",
-        )  # fmt: skip
+            "a table with the same Ensembl ids",
+            "give a table of human genes",
+        )
     LOGGER.info("vocabulary: %d genes, %d of them with a symbol", len(ids), known)
     table = table.assign(index=np.arange(len(ids)), biotype="").fillna("")
     return Vocabulary(table[list(COLUMNS)], metadata)
@@ -119,8 +122,9 @@ def _kind(path: Path) -> tuple[str, str]:
     raise InputDataError(
         f"{path}: its columns are {listing(head.iloc[0], 12)}",
         "a gene annotation table (gene_id, gene_name, biotype, chromosome), an HGNC table, or two columns: symbol and "
-        "Ensembl id", "give such a table",
-    )  # fmt: skip
+        "Ensembl id",
+        "give such a table",
+    )
 
 
 def _hgnc(path: Path) -> pd.DataFrame:
@@ -136,9 +140,10 @@ def _two_columns(path: Path, sep: str) -> pd.DataFrame:
     rows = looks[which]
     if not rows.any():
         raise InputDataError(
-            f"{path}: neither of its two columns holds Ensembl gene ids", "the columns symbol and Ensembl id",
+            f"{path}: neither of its two columns holds Ensembl gene ids",
+            "the columns symbol and Ensembl id",
             "give such a table",
-        )  # fmt: skip
+        )
     pairs = pd.DataFrame(
         {
             "ensembl_id": table.loc[rows, which].str.strip().str.replace(VERSION, "", regex=True),

@@ -89,9 +89,10 @@ def read_pickle(path: str | Path) -> Any:
             else:
                 found = _reason(error)
             raise CheckpointError(
-                f"{path}: {found}", "a pickled dict of hyper-parameters: built-in values and tensors, nothing else",
+                f"{path}: {found}",
+                "a pickled dict of hyper-parameters: built-in values and tensors, nothing else",
                 "give the .pkl that belongs to the weights, or copy it again; do not unpickle a file that was refused",
-            ) from error  # fmt: skip
+            ) from error
 
 
 def read_torch(path: str | Path) -> Any:
@@ -118,10 +119,11 @@ def read_torch(path: str | Path) -> Any:
         raise
     except Exception as error:  # a damaged or hostile file can end in any of them
         raise CheckpointError(
-            f"{path}: {_reason(error)}", "a file of torch.save with tensors and built-in values only",
+            f"{path}: {_reason(error)}",
+            "a file of torch.save with tensors and built-in values only",
             "copy it again; if it holds other objects and you trust it, load it elsewhere and save "
             "{'model_state_dict': ...} anew",
-        ) from error  # fmt: skip
+        ) from error
 
 
 def _reason(error: Exception) -> str:
@@ -144,5 +146,6 @@ def _check_archive(path: Path) -> None:
     if damaged is not None:
         raise CheckpointError(
             f"{path}: its entry {damaged!r} is {'compressed' if packed else 'damaged (CRC-32 differs)'}",
-            "the file as torch.save wrote it", "copy it again, as it is",
-        )  # fmt: skip
+            "the file as torch.save wrote it",
+            "copy it again, as it is",
+        )

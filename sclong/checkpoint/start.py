@@ -6,8 +6,8 @@ from pathlib import Path
 
 import torch
 
-from sclong.data.vocabulary import Vocabulary, require_same_vocabulary
-from sclong.knowledge.gene2vec import GeneVectors
+from sclong.genes.gene2vec import GeneVectors
+from sclong.genes.vocabulary import Vocabulary, require_same_vocabulary
 from sclong.nn.dual_encoder import DualEncoder
 
 

@@ -237,8 +237,9 @@ def check_features_of(models: Mapping[str, ModelCard]) -> None:
         if card.features_of is not None and card.features_of not in models:
             raise CardError(
                 f"model {card.name!r} answers from the embedding of {card.features_of!r}, which is not asked for",
-                "both of them", f"add {card.features_of} to models, or leave {card.name} out",
-            )  # fmt: skip
+                "both of them",
+                f"add {card.features_of} to models, or leave {card.name} out",
+            )
 
 
 def meets(benchmark: BenchmarkCard, model: ModelCard) -> Literal["native", "embedding"] | None:

@@ -1,4 +1,4 @@
-"""The whole configuration: sections, presets, what lies over what. Its sections are in `sclong.config_sections`."""
+"""The whole configuration: sections, presets, what lies over what. Its sections are in `sclong.config.sections`."""
 
 from __future__ import annotations
 
@@ -9,8 +9,17 @@ from typing import Any, Literal, TypeVar
 
 from pydantic import Field, ValidationError, model_validator
 
-from sclong.cards import PRESETS, BenchmarkCard, ModelCard, Name, Strict, describe_validation, load_cards, load_yaml
-from sclong.config_sections import (
+from sclong.config.cards import (
+    PRESETS,
+    BenchmarkCard,
+    ModelCard,
+    Name,
+    Strict,
+    describe_validation,
+    load_cards,
+    load_yaml,
+)
+from sclong.config.sections import (
     Architecture,
     CorpusConfig,
     EmbedConfig,
@@ -123,9 +132,10 @@ def load_architecture(name: str, folder: Path = Path("config")) -> Architecture:
         names = [p.stem for p in path.parent.glob("*.yaml")]
         like = nearest(name, names)
         raise ConfigError(
-            f"architecture {name!r}", f"one of {', '.join(sorted(names))}",
+            f"architecture {name!r}",
+            f"one of {', '.join(sorted(names))}",
             f"architecture: {like[0]}" if like else f"write {path}",
-        )  # fmt: skip
+        )
     return _validate(Architecture, load_yaml(path), str(path))
 
 
@@ -153,9 +163,10 @@ def _chosen(names: list[str] | Literal["all"], cards: dict[str, Item], key: str)
         if name not in cards:
             like = nearest(name, cards)
             raise ConfigError(
-                f"{key}: no card named {name!r}", f"names of {', '.join(sorted(cards))}",
+                f"{key}: no card named {name!r}",
+                f"names of {', '.join(sorted(cards))}",
                 f"write {like[0]!r}" if like else f"add config/{key}/{name}.yaml",
-            )  # fmt: skip
+            )
     return {name: cards[name] for name in names}
 
 

@@ -6,7 +6,7 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
-from sclong.cards import Name, Strict
+from sclong.config.cards import Name, Strict
 
 
 class Architecture(Strict):
@@ -271,9 +271,33 @@ class VocabularyConfig(Strict):
 
 
 EvidenceCode = Literal[
-    "EXP", "IDA", "IPI", "IMP", "IGI", "IEP", "HTP", "HDA", "HMP", "HGI", "HEP", "IBA", "IBD", "IKR", "IRD", "ISS",
-    "ISO", "ISA", "ISM", "IGC", "RCA", "TAS", "NAS", "IC", "ND", "IEA",
-]  # fmt: skip
+    "EXP",
+    "IDA",
+    "IPI",
+    "IMP",
+    "IGI",
+    "IEP",
+    "HTP",
+    "HDA",
+    "HMP",
+    "HGI",
+    "HEP",
+    "IBA",
+    "IBD",
+    "IKR",
+    "IRD",
+    "ISS",
+    "ISO",
+    "ISA",
+    "ISM",
+    "IGC",
+    "RCA",
+    "TAS",
+    "NAS",
+    "IC",
+    "ND",
+    "IEA",
+]
 """Evidence codes of the Gene Ontology."""
 
 
@@ -324,3 +348,22 @@ class EmbedConfig(Strict):
     batch_size: int = Field(default=8, ge=1)
     device: Literal["cpu", "cuda"] = "cpu"
     threads: int = Field(default=2, ge=1)
+
+
+NO_EFFECT = {
+    "device",
+    "threads",
+    "workers",
+    "parallel",
+    "processes",
+    "nodes",
+    "micro_batch_size",
+    "checkpoint_every",
+    "keep_checkpoints",
+    "keep_every",
+    "log_every",
+    "explosion_factor",
+    "peak_tflops",
+    "tensorboard",
+}
+"""Keys of the configuration that may change while a training goes on (results change by rounding, if at all)."""

@@ -16,18 +16,18 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from sclong.data.parts import DROPPED
-from sclong.data.vocabulary import Vocabulary, require_same_vocabulary
+from sclong.cells.hash import first_of_equals
+from sclong.corpus.part import DROPPED
+from sclong.corpus.shard_writer import write_shard_list
 from sclong.errors import InputDataError
-from sclong.io.cell_hash import first_of_equals
+from sclong.genes.vocabulary import Vocabulary, require_same_vocabulary
 from sclong.io.files import atomic_dir, read_json, sha256_file
-from sclong.io.shard_writer import write_shard_list
 from sclong.io.tables import read_tsv, write_tsv
 from sclong.runlog import LOGGER
 
 
 def detection_table(scans: Sequence[str | Path]) -> pd.DataFrame:
-    """Add up what :func:`~sclong.data.source_cells.scan_source` wrote: columns ensembl_id, datasets, cells.
+    """Add up what :func:`~sclong.corpus.source.scan_source` wrote: columns ensembl_id, datasets, cells.
 
     A scan with a column ``datasets`` of its own, as that of the Census, counts for as many data sets.
 
@@ -38,9 +38,10 @@ def detection_table(scans: Sequence[str | Path]) -> pd.DataFrame:
     """
     if not scans:
         raise InputDataError(
-            "no source of the corpus ranks genes: all are optional", "at least one that is not optional",
+            "no source of the corpus ranks genes: all are optional",
+            "at least one that is not optional",
             "look at corpus.sources; optional ones do not count, so that the vocabulary does not depend on a mirror",
-        )  # fmt: skip
+        )
     tables = [read_tsv(scan, ["ensembl_id", "cells"], dtype={"ensembl_id": str, "cells": int}) for scan in scans]
     tables = [table if "datasets" in table else table.assign(datasets=1) for table in tables]
     stacked = pd.concat(tables, ignore_index=True).groupby("ensembl_id", as_index=False)[["datasets", "cells"]].sum()
@@ -48,11 +49,33 @@ def detection_table(scans: Sequence[str | Path]) -> pd.DataFrame:
 
 
 MANIFEST = (
-    "source", "dataset", "status", "tissue", "assay", "donors", "cells_in", "cells_kept", *DROPPED,
-    "cells_of_benchmarks", "cells_duplicate", "median_genes", "names", "mapped", "by_ensembl", "by_symbol",
-    "by_previous_or_alias", "by_entrez", "ambiguous", "unmapped", "duplicated", "with_version", "with_blanks",
-    "share_of_vocabulary", "share_of_counts", "counts_from",
-)  # fmt: skip
+    "source",
+    "dataset",
+    "status",
+    "tissue",
+    "assay",
+    "donors",
+    "cells_in",
+    "cells_kept",
+    *DROPPED,
+    "cells_of_benchmarks",
+    "cells_duplicate",
+    "median_genes",
+    "names",
+    "mapped",
+    "by_ensembl",
+    "by_symbol",
+    "by_previous_or_alias",
+    "by_entrez",
+    "ambiguous",
+    "unmapped",
+    "duplicated",
+    "with_version",
+    "with_blanks",
+    "share_of_vocabulary",
+    "share_of_counts",
+    "counts_from",
+)
 TEXT = ("source", "dataset", "status", "tissue", "assay", "counts_from")
 SHARES = ("share_of_vocabulary", "share_of_counts")
 LEFT_OUT_HERE = ("cells_of_benchmarks", "cells_duplicate")
@@ -74,13 +97,13 @@ def build_corpus(
     Parameters
     ----------
     parts
-        Folders that :func:`~sclong.data.parts.write_part` wrote.
+        Folders that :func:`~sclong.corpus.part.write_part` wrote.
     out, manifest
         Folder of the corpus; tab-separated table.
     vocabulary
         Genes of the corpus.
     overlaps
-        Tables that :func:`~sclong.data.leakage.find_overlap` wrote, of the benchmarks whose cells are left out.
+        Tables that :func:`~sclong.corpus.leakage.find_overlap` wrote, of the benchmarks whose cells are left out.
     left_out
         Names of sources that could not be had: they get a row too.
 
@@ -177,8 +200,9 @@ def _link_shards(shards: Sequence[_ShardOfPart], kept: Sequence[np.ndarray], fol
         if not mine.all():
             np.save(target / "kept.npy", np.flatnonzero(mine))
             files["kept.npy"] = sha256_file(target / "kept.npy")
-        out.append({"name": target.name, "from": shard.address, "cells": len(mine), "kept": int(mine.sum()),
-                    "files": files})  # fmt: skip
+        out.append(
+            {"name": target.name, "from": shard.address, "cells": len(mine), "kept": int(mine.sum()), "files": files}
+        )
     return out
 
 

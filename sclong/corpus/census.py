@@ -15,12 +15,12 @@ import numpy as np
 import pandas as pd
 from scipy import sparse
 
-from sclong.config_sections import CensusConfig
-from sclong.data.align import ENSEMBL
-from sclong.data.census_access import COUNTS_FROM, ORGANISM, first_line, human, open_census, reading, soma_errors
-from sclong.data.normalize import check_counts
+from sclong.cells.normalize import check_counts
+from sclong.cells.stream import CellStream
+from sclong.config.sections import CensusConfig
+from sclong.corpus.census_access import COUNTS_FROM, ORGANISM, first_line, human, open_census, reading, soma_errors
 from sclong.errors import ConfigError, InputDataError, listing, nearest
-from sclong.io.cell_stream import CellStream
+from sclong.genes.align import ENSEMBL
 
 if TYPE_CHECKING:
     import pyarrow
@@ -30,9 +30,19 @@ __all__ = ["detection", "divide", "list_datasets", "open_census", "stream_datase
 
 ABOUT = ("collection_name", "dataset_title", "collection_doi", "citation")
 OBS = (
-    "soma_joinid", "observation_joinid", "dataset_id", "donor_id", "tissue_general", "tissue", "assay", "cell_type",
-    "suspension_type", "disease", "sex", "development_stage",
-)  # fmt: skip
+    "soma_joinid",
+    "observation_joinid",
+    "dataset_id",
+    "donor_id",
+    "tissue_general",
+    "tissue",
+    "assay",
+    "cell_type",
+    "suspension_type",
+    "disease",
+    "sex",
+    "development_stage",
+)
 
 
 def list_datasets(census: tiledbsoma.Collection, config: CensusConfig) -> pd.DataFrame:
@@ -82,9 +92,10 @@ def list_datasets(census: tiledbsoma.Collection, config: CensusConfig) -> pd.Dat
             wanted[key[0]] += count
     if not wanted:
         raise InputDataError(
-            f"no human cell of the Census passes {config.value_filter!r}", "a filter that keeps cells",
+            f"no human cell of the Census passes {config.value_filter!r}",
+            "a filter that keeps cells",
             "correct corpus.census.value_filter",
-        )  # fmt: skip
+        )
     table = pd.DataFrame({"dataset_id": sorted(wanted)})
     table["cells"] = table["dataset_id"].map(wanted).astype(np.int64)
     about = _datasets(census).reindex(index=table["dataset_id"], columns=list(ABOUT)).fillna("")
@@ -157,8 +168,9 @@ def detection(
     if "nnz" not in var:
         raise InputDataError(
             f"var of the Census has no column nnz; it has {listing(var.columns, 10)}",
-            "a release of schema 1.1.0 or newer", "choose a later corpus.census.version",
-        )  # fmt: skip
+            "a release of schema 1.1.0 or newer",
+            "choose a later corpus.census.version",
+        )
     joinids = np.sort(_datasets(census).loc[datasets["dataset_id"], "soma_joinid"].to_numpy(dtype=np.int64))
     positions = _positions(var)
     found = np.zeros(len(var), dtype=np.int64)
@@ -264,9 +276,10 @@ def _check_raw(counts: sparse.csr_matrix, what: str, dataset_id: str, config: Ce
         check_counts(counts, what)
     except InputDataError as error:
         raise InputDataError(
-            error.found, "raw integer counts in X/raw",
+            error.found,
+            "raw integer counts in X/raw",
             f"leave the data set out: value_filter: \"{config.value_filter} and dataset_id != '{dataset_id}'\"",
-        ) from None  # fmt: skip
+        ) from None
 
 
 def _datasets(census: tiledbsoma.Collection) -> pd.DataFrame:
@@ -285,9 +298,10 @@ def _genes(rna: tiledbsoma.Measurement) -> pd.DataFrame:
     if known.mean() < 0.5:
         raise InputDataError(
             f"{int(known.sum())} of {len(var)} feature_id of the Census are human Ensembl ids; others are "
-            f"{listing(var.loc[~known, 'feature_id'], 3)}", "ids such as ENSG00000139618",
+            f"{listing(var.loc[~known, 'feature_id'], 3)}",
+            "ids such as ENSG00000139618",
             f"check that corpus.census.uri names a Census and that {ORGANISM} holds human genes",
-        )  # fmt: skip
+        )
     return var
 
 
@@ -318,9 +332,9 @@ def _check_filter(obs: tiledbsoma.DataFrame, config: CensusConfig) -> None:
     except soma_errors() as error:
         raise ConfigError(
             f"corpus.census.value_filter: SOMA refuses {config.value_filter!r}: {first_line(error)}",
-            f"a condition on columns of obs ({listing(obs.schema.names, 30)}), such as \"is_primary_data == True\"",
+            f'a condition on columns of obs ({listing(obs.schema.names, 30)}), such as "is_primary_data == True"',
             "correct corpus.census.value_filter",
-        ) from error  # fmt: skip
+        ) from error
 
 
 def _check_tissues(tissues: list[str], there: set[str]) -> None:
@@ -342,9 +356,10 @@ def _no_cells(census: tiledbsoma.Collection, dataset_id: str, config: CensusConf
             f"no human cell of data set {dataset_id!r}{only} passes {config.value_filter!r}",
             "a data set that the list of data sets names",
             "leave it out, or correct value_filter and tissues of corpus.census",
-        )  # fmt: skip
+        )
     like = nearest(dataset_id, known)
     return InputDataError(
-        f"the Census has no data set {dataset_id!r}", f"one of {len(known)} ids, such as {listing(known, 2)}",
+        f"the Census has no data set {dataset_id!r}",
+        f"one of {len(known)} ids, such as {listing(known, 2)}",
         f"did you mean {like[0]!r}?" if like else "correct the id, or choose another corpus.census.version",
-    )  # fmt: skip
+    )

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from sclong.config_sections import CensusConfig
+from sclong.config.sections import CensusConfig
 from sclong.errors import FetchError, listing
 
 if TYPE_CHECKING:
@@ -60,16 +60,19 @@ def open_census(config: CensusConfig) -> Iterator[tiledbsoma.Collection]:
     except soma_errors() as error:
         raise FetchError(
             f"the CELLxGENE Census ({place}) cannot be opened: {first_line(error)}",
-            "a folder or bucket with a copy of the Census" if config.uri
+            "a folder or bucket with a copy of the Census"
+            if config.uri
             else "a connection to census.cellxgene.cziscience.com and to the bucket s3://cellxgene-data-public",
-            "correct corpus.census.uri" if config.uri
+            "correct corpus.census.uri"
+            if config.uri
             else "try again with a network, or name a copy of the Census in corpus.census.uri",
-        ) from error  # fmt: skip
+        ) from error
     except ValueError as error:  # of a version that the directory of releases does not have
         raise FetchError(
             f"the CELLxGENE Census has no release {config.version!r} (or has withdrawn it): {first_line(error)}",
-            "a release that cellxgene_census.get_census_version_directory() lists", "correct corpus.census.version",
-        ) from error  # fmt: skip
+            "a release that cellxgene_census.get_census_version_directory() lists",
+            "correct corpus.census.version",
+        ) from error
     with census:
         _require_census(census, config, place)
         yield census
@@ -87,9 +90,10 @@ def reading(what: str) -> Iterator[None]:
         yield
     except soma_errors() as error:
         raise FetchError(
-            f"{what} cannot be read: {first_line(error)}", "a Census that is whole, and a connection that holds",
+            f"{what} cannot be read: {first_line(error)}",
+            "a Census that is whole, and a connection that holds",
             "run the command again: what was read is kept; if it happens again, check the copy of the Census",
-        ) from error  # fmt: skip
+        ) from error
 
 
 def soma_errors() -> tuple[type[Exception], ...]:
@@ -113,11 +117,13 @@ def _require_census(census: tiledbsoma.Collection, config: CensusConfig, place: 
     except (KeyError, AttributeError) as error:
         raise FetchError(
             f"{place} is no CELLxGENE Census: it has {listing(census)}, and no {first_line(error)}",
-            f"census_info/summary and {COUNTS_FROM}", "give the folder that holds census_info and census_data",
-        ) from error  # fmt: skip
+            f"census_info/summary and {COUNTS_FROM}",
+            "give the folder that holds census_info and census_data",
+        ) from error
     built = summary.get("census_build_date")
     if config.uri and built not in (None, config.version):
         raise FetchError(
-            f"{place} is a copy of release {built} of the Census", f"release {config.version} (corpus.census.version)",
+            f"{place} is a copy of release {built} of the Census",
+            f"release {config.version} (corpus.census.version)",
             f'write version: "{built}", or give the address of the other release',
-        )  # fmt: skip
+        )

@@ -5,17 +5,21 @@ from __future__ import annotations
 from functools import partial
 from pathlib import Path
 
-from sclong.config_sections import CellFilters, CensusConfig, CorpusSource
-from sclong.data.census import detection, divide, list_datasets, open_census, stream_dataset
-from sclong.data.parts import write_part
-from sclong.data.source_cells import DataSet
-from sclong.data.vocabulary import Vocabulary
+from sclong.config.sections import CellFilters, CensusConfig, CorpusSource
+from sclong.corpus.census import detection, divide, list_datasets, open_census, stream_dataset
+from sclong.corpus.part import write_part
+from sclong.corpus.source import DataSet
+from sclong.genes.vocabulary import Vocabulary
 from sclong.io.tables import read_tsv, write_tsv
 
 SOURCE = CorpusSource(
-    name="census", input="census", donor_column="donor_id", tissue_column="tissue_general", assay_column="assay",
+    name="census",
+    input="census",
+    donor_column="donor_id",
+    tissue_column="tissue_general",
+    assay_column="assay",
     cell_type_column="cell_type",
-)  # fmt: skip
+)
 
 
 def write_census_list(config: CensusConfig, datasets: str | Path, detected: str | Path) -> None:
@@ -36,9 +40,14 @@ def write_census_list(config: CensusConfig, datasets: str | Path, detected: str 
 
 
 def write_census_part(
-    datasets: str | Path, part: int, out: str | Path, work_dir: str | Path, vocabulary: Vocabulary,
-    filters: CellFilters, config: CensusConfig,
-) -> None:  # fmt: skip
+    datasets: str | Path,
+    part: int,
+    out: str | Path,
+    work_dir: str | Path,
+    vocabulary: Vocabulary,
+    filters: CellFilters,
+    config: CensusConfig,
+) -> None:
     """Write the cells of one part of the Census as shards; killed, it goes on where it was.
 
     Parameters
@@ -48,7 +57,7 @@ def write_census_part(
     part
         Number of the part, from 0.
     out, work_dir, vocabulary, filters
-        As :func:`~sclong.data.parts.write_part`.
+        As :func:`~sclong.corpus.part.write_part`.
     config
         Which release, which cells.
     """

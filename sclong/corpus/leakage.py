@@ -2,7 +2,7 @@
 
 The genes of the vocabulary that a benchmark measures are cut into `BLOCKS` sets. A corpus cell is a benchmark's if its
 counts agree with those of one of the benchmark's cells on all genes of one set, and at least `LEAST_GENES` of them are
-detected there; the sets are hashed (:mod:`sclong.io.cell_hash`). So cells are found although the benchmark's file lacks
+detected there; the sets are hashed (:mod:`sclong.cells.hash`). So cells are found although the benchmark's file lacks
 genes, and although some genes were named otherwise and went elsewhere. Not found are cells that were counted again with
 another program or annotation, cells with corrected counts, and cells with few detected genes.
 """
@@ -18,13 +18,13 @@ import numpy as np
 import pandas as pd
 from scipy import sparse
 
-from sclong.data.align import align_genes, harmonize
-from sclong.data.corpus import still_there
-from sclong.data.vocabulary import Vocabulary, require_same_vocabulary
+from sclong.cells.h5ad_stream import H5adCells
+from sclong.cells.hash import among, cell_hashes
+from sclong.corpus.assemble import still_there
 from sclong.errors import InputDataError
-from sclong.io.cell_hash import among, cell_hashes
+from sclong.genes.align import align_genes, harmonize
+from sclong.genes.vocabulary import Vocabulary, require_same_vocabulary
 from sclong.io.files import atomic_path, read_json
-from sclong.io.h5ad_stream import H5adCells
 from sclong.io.tables import write_tsv
 from sclong.runlog import LOGGER
 
@@ -33,9 +33,17 @@ LEAST_GENES = 50  # detected genes of a set that two cells must share before equ
 FILES = ("cells.h5ad", "expression.h5ad")
 TOLERANCE = 0.02  # of a count, when counts are recovered from log-normalised values
 COLUMNS = (
-    "dataset", "benchmarks", "status", "cells", "cells_compared", "genes", "cells_in_sources", "excluded",
-    "cells_in_corpus", "sources",
-)  # fmt: skip
+    "dataset",
+    "benchmarks",
+    "status",
+    "cells",
+    "cells_compared",
+    "genes",
+    "cells_in_sources",
+    "excluded",
+    "cells_in_corpus",
+    "sources",
+)
 
 
 def recover_counts(values: sparse.csr_matrix) -> sparse.csr_matrix:
@@ -134,8 +142,15 @@ def benchmark_cells(dataset: str | Path, vocabulary: Vocabulary, out: str | Path
     elif status == "compared":
         status = f"not compared: no cell with counts of {LEAST_GENES} genes"
     with atomic_path(out) as tmp, tmp.open("wb") as handle:
-        np.savez(handle, hashes=np.unique(np.concatenate(hashes), axis=0), genes=genes, cells=n_cells,
-                 compared=n_compared, status=status, vocabulary_hash=vocabulary.hash)  # fmt: skip
+        np.savez(
+            handle,
+            hashes=np.unique(np.concatenate(hashes), axis=0),
+            genes=genes,
+            cells=n_cells,
+            compared=n_compared,
+            status=status,
+            vocabulary_hash=vocabulary.hash,
+        )
 
 
 def find_overlap(parts: Sequence[str | Path], cells: str | Path, out: str | Path, processes: int = 1) -> None:
@@ -144,7 +159,7 @@ def find_overlap(parts: Sequence[str | Path], cells: str | Path, out: str | Path
     Parameters
     ----------
     parts
-        Folders that :func:`~sclong.data.parts.write_part` wrote.
+        Folders that :func:`~sclong.corpus.part.write_part` wrote.
     cells
         What :func:`benchmark_cells` wrote.
     out

@@ -14,13 +14,13 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from sclong.config_sections import CellFilters, CorpusSource
-from sclong.data.align import align_genes, harmonize
-from sclong.data.source_cells import DataSet, Piece, read_pieces, require_wanted
-from sclong.data.vocabulary import Vocabulary
+from sclong.config.sections import CellFilters, CorpusSource
+from sclong.corpus.shard_writer import ShardWriter, write_shard_list
+from sclong.corpus.source import DataSet, Piece, read_pieces, require_wanted
 from sclong.errors import InputDataError
+from sclong.genes.align import align_genes, harmonize
+from sclong.genes.vocabulary import Vocabulary
 from sclong.io.files import read_json, write_json
-from sclong.io.shard_writer import ShardWriter, write_shard_list
 from sclong.runlog import LOGGER
 
 DROPPED = ("cells_not_wanted", "cells_doublet", "cells_empty", "cells_few_genes", "cells_mitochondrial")
@@ -60,8 +60,8 @@ def write_part(
     Raises
     ------
     InputDataError
-        When no cell is left, and what :func:`~sclong.data.source_cells.read_pieces` and
-        :func:`~sclong.data.align.align_genes` refuse.
+        When no cell is left, and what :func:`~sclong.corpus.source.read_pieces` and
+        :func:`~sclong.genes.align.align_genes` refuse.
     """
     work_dir, out = Path(work_dir), Path(out)
     (work_dir / "shards.json").unlink(missing_ok=True)  # killed after the last cell was written

@@ -20,8 +20,8 @@ import numpy as np
 import pandas as pd
 from scipy import sparse
 
+from sclong.cells.hash import cell_hashes
 from sclong.errors import InputDataError
-from sclong.io.cell_hash import cell_hashes
 from sclong.io.files import atomic_dir, read_json, sha256_file, write_json, writing
 
 FORMAT = 2
@@ -69,11 +69,19 @@ class ShardWriter:
         self.folder = Path(folder)
         self.folder.mkdir(parents=True, exist_ok=True)
         if (self.folder / "shards.json").is_file():
-            raise InputDataError(f"{folder}: holds a complete set of shards", "an empty folder, or an unfinished one",
-                                 "choose another folder, or remove it")  # fmt: skip
+            raise InputDataError(
+                f"{folder}: holds a complete set of shards",
+                "an empty folder, or an unfinished one",
+                "choose another folder, or remove it",
+            )
         self.vocabulary_hash, self.n_genes, self.cells_per_shard = vocabulary_hash, n_genes, cells_per_shard
-        self._identity = {"format": FORMAT, "vocabulary_hash": vocabulary_hash, "n_genes": n_genes,
-                          "cells_per_shard": cells_per_shard, **(identity or {})}  # fmt: skip
+        self._identity = {
+            "format": FORMAT,
+            "vocabulary_hash": vocabulary_hash,
+            "n_genes": n_genes,
+            "cells_per_shard": cells_per_shard,
+            **(identity or {}),
+        }
         self.shards: list[dict[str, Any]] = []
         self.progress: Mapping[str, Any] | None = None
         self._skip = 0  # cells that follow `progress` and are on the disk
@@ -207,8 +215,13 @@ class ShardWriter:
 
 def write_shard_list(folder: Path, vocabulary_hash: str, n_genes: int, shards: list[dict[str, Any]]) -> None:
     """Write ``shards.json``, which makes a folder of shards complete."""
-    facts = {"format": FORMAT, "vocabulary_hash": vocabulary_hash, "n_genes": n_genes,
-             "cells": sum(shard["kept"] for shard in shards), "shards": shards}  # fmt: skip
+    facts = {
+        "format": FORMAT,
+        "vocabulary_hash": vocabulary_hash,
+        "n_genes": n_genes,
+        "cells": sum(shard["kept"] for shard in shards),
+        "shards": shards,
+    }
     write_json(folder / "shards.json", facts)
 
 
@@ -216,8 +229,11 @@ def _save_pieces(path: Path, pieces: list[np.ndarray]) -> None:
     """Write arrays end to end as one npy file, of the widest of their types, without joining them in memory."""
     kind = np.result_type(*pieces)
     with open(path, "wb") as file:
-        header = {"descr": np.lib.format.dtype_to_descr(kind), "fortran_order": False,
-                  "shape": (sum(map(len, pieces)),)}  # fmt: skip
+        header = {
+            "descr": np.lib.format.dtype_to_descr(kind),
+            "fortran_order": False,
+            "shape": (sum(map(len, pieces)),),
+        }
         np.lib.format.write_array_header_1_0(file, header)
         for piece in pieces:
             piece.astype(kind).tofile(file)

@@ -1,6 +1,6 @@
 """The corpus on disk, read: many cells per file, raw counts as CSR arrays that are memory-mapped.
 
-Shapes: B cells, N genes. The files are described in :mod:`sclong.io.shard_writer`; a corpus may hold only some cells of
+Shapes: B cells, N genes. The files are described in :mod:`.shard_writer`; a corpus may hold only some cells of
 a shard (``kept.npy``).
 """
 
@@ -18,9 +18,9 @@ import pyarrow.parquet as pq
 from pandas.api.types import union_categoricals
 from scipy import sparse
 
+from sclong.corpus.shard_writer import FORMAT, LABELS
 from sclong.errors import InputDataError, listing
 from sclong.io.files import read_json, sha256_file
-from sclong.io.shard_writer import FORMAT, LABELS
 
 OBS_COLUMNS = LABELS
 Arrays = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray | None]
@@ -32,7 +32,7 @@ class ShardStore:
     Parameters
     ----------
     folder
-        What :class:`~sclong.io.shard_writer.ShardWriter` or :func:`~sclong.data.corpus.build_corpus` wrote.
+        What :class:`~sclong.corpus.shard_writer.ShardWriter` or :func:`~sclong.corpus.assemble.build_corpus` wrote.
     columns
         Columns of :attr:`obs`.
 
@@ -54,9 +54,10 @@ class ShardStore:
         self.facts = read_json(self.folder / "shards.json")
         if self.facts.get("format") != FORMAT:
             raise InputDataError(
-                f"{folder}: shards of format {self.facts.get('format', 1)}", f"format {FORMAT}",
+                f"{folder}: shards of format {self.facts.get('format', 1)}",
+                f"format {FORMAT}",
                 "remove the folder and make the corpus again: it was written by an older version",
-            )  # fmt: skip
+            )
         self.vocabulary_hash: str = self.facts["vocabulary_hash"]
         self.n_genes: int = self.facts["n_genes"]
         self.shards = self.facts["shards"]
@@ -135,8 +136,9 @@ class ShardStore:
         if wrong:
             raise InputDataError(
                 f"{self.folder}: {len(wrong)} files are not what was written: {listing(wrong, len(wrong))}",
-                "the files of shards.json", "remove the corpus folder and make it again",
-            )  # fmt: skip
+                "the files of shards.json",
+                "remove the corpus folder and make it again",
+            )
 
 
 def _damaged(path: Path, error: Exception) -> InputDataError:

@@ -10,13 +10,13 @@ import numpy as np
 import pandas as pd
 from scipy import sparse
 
-from sclong.config_sections import CorpusSource
-from sclong.data.align import align_genes, harmonize
-from sclong.data.normalize import check_counts
-from sclong.data.vocabulary import COLUMNS, Vocabulary, gene_table
+from sclong.cells.files import open_cells
+from sclong.cells.normalize import check_counts
+from sclong.cells.stream import CellStream
+from sclong.config.sections import CorpusSource
 from sclong.errors import InputDataError, listing, nearest
-from sclong.io.cell_files import open_cells
-from sclong.io.cell_stream import CellStream
+from sclong.genes.align import align_genes, harmonize
+from sclong.genes.vocabulary import COLUMNS, Vocabulary, gene_table
 from sclong.io.files import write_json
 from sclong.io.tables import write_tsv
 from sclong.runlog import LOGGER
@@ -55,11 +55,15 @@ def file_dataset(path: str | Path, source: CorpusSource) -> DataSet:
         source.name,
         source,
         lambda: open_cells(
-            path, source.format, member=source.member, transpose=source.transpose, layer=source.layer,
+            path,
+            source.format,
+            member=source.member,
+            transpose=source.transpose,
+            layer=source.layer,
             gene_column=source.gene_column,
         ),
         str(path),
-    )  # fmt: skip
+    )
 
 
 @dataclass(frozen=True)
@@ -129,9 +133,10 @@ def _require_human(obs: pd.DataFrame, dataset: DataSet) -> None:
             others = [name for name in map(str, obs[column].unique()) if name.lower() not in HUMAN]
             if others:
                 raise InputDataError(
-                    f"{dataset.where}: obs[{column!r}] says {listing(others)}", "human cells",
+                    f"{dataset.where}: obs[{column!r}] says {listing(others)}",
+                    "human cells",
                     f"leave the others out: keep_cells: \"{column} == 'Homo sapiens'\", or use another source",
-                )  # fmt: skip
+                )
 
 
 def _labels(obs: pd.DataFrame, column: str | None, otherwise: str) -> list[str]:
@@ -149,13 +154,15 @@ def _wanted(obs: pd.DataFrame, source: CorpusSource) -> np.ndarray:
     except (NameError, SyntaxError, TypeError, ValueError) as error:
         raise InputDataError(
             f"{where}: {query!r} cannot be evaluated: {error}",
-            f"a pandas expression on the columns of obs, {listing(obs.columns, 12)}", "correct keep_cells",
-        ) from error  # fmt: skip
+            f"a pandas expression on the columns of obs, {listing(obs.columns, 12)}",
+            "correct keep_cells",
+        ) from error
     if wanted.dtype != bool:
         raise InputDataError(
-            f"{where}: {query!r} is {wanted.dtype}, not true or false", "a condition that keeps cells",
+            f"{where}: {query!r} is {wanted.dtype}, not true or false",
+            "a condition that keeps cells",
             "correct keep_cells",
-        )  # fmt: skip
+        )
     return wanted
 
 
@@ -169,8 +176,10 @@ def require_wanted(dataset: DataSet, n_cells: int, n_not_wanted: int) -> None:
     if dataset.source.keep_cells is not None and n_cells == n_not_wanted:
         raise InputDataError(
             f"keep_cells of corpus source {dataset.source.name!r}: {dataset.source.keep_cells!r} keeps none of "
-            f"{n_cells} cells", "a condition that keeps cells", "correct keep_cells",
-        )  # fmt: skip
+            f"{n_cells} cells",
+            "a condition that keeps cells",
+            "correct keep_cells",
+        )
 
 
 def every_gene(annotation: str | Path, symbols: str | Path | None) -> Vocabulary:

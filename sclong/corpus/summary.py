@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from sclong.data.vocabulary import Vocabulary, require_same_vocabulary
+from sclong.genes.vocabulary import Vocabulary, require_same_vocabulary
 from sclong.io.files import read_json
 from sclong.io.tables import write_tsv
 

@@ -10,9 +10,9 @@ from sclong.doctor.findings import Case, Check, Finding, Tools
 from sclong.doctor.machine import check_disk, check_file_system, check_gpus, check_packages
 from sclong.doctor.network import check_mirror
 from sclong.doctor.slurm import check_slurm, profile_partitions
-from sclong.plan import Plan
-from sclong.plan_costs import Costs, attempts_of
-from sclong.plan_jobs import Job
+from sclong.plan.costs import Costs, attempts_of
+from sclong.plan.jobs import Job
+from sclong.plan.plan import Plan
 
 CHECKS: dict[str, Check] = {
     "packages": check_packages,
@@ -38,8 +38,8 @@ def diagnose(
     Parameters
     ----------
     plan, jobs, costs
-        The configuration, what would be submitted (:func:`sclong.plan_jobs.dry_run`), what it costs
-        (:func:`sclong.plan_costs.work_out`).
+        The configuration, what would be submitted (:func:`sclong.plan.jobs.dry_run`), what it costs
+        (:func:`sclong.plan.costs.work_out`).
     profile
         The Snakemake profile, whose partitions are looked at.
     tools, environment
@@ -48,9 +48,15 @@ def diagnose(
         Folder of the repository.
     """
     case = Case(
-        plan, jobs, costs, tools or Tools(), dict(os.environ) if environment is None else environment,
-        profile_partitions(profile, root), root, attempts_of(profile, root),
-    )  # fmt: skip
+        plan,
+        jobs,
+        costs,
+        tools or Tools(),
+        dict(os.environ) if environment is None else environment,
+        profile_partitions(profile, root),
+        root,
+        attempts_of(profile, root),
+    )
     out = []
     for name, check in CHECKS.items():
         try:
@@ -58,10 +64,13 @@ def diagnose(
         except Exception as error:  # one check must not hide the others
             out.append(
                 Finding(
-                    name, "error", f"the check failed: {type(error).__name__}: {error}", "a check that ends",
+                    name,
+                    "error",
+                    f"the check failed: {type(error).__name__}: {error}",
+                    "a check that ends",
                     "look at it by hand, and report this line",
                 )
-            )  # fmt: skip
+            )
     return out
 
 

@@ -13,9 +13,9 @@ from functools import cached_property
 from pathlib import Path
 from typing import Literal
 
-from sclong.plan import Plan
-from sclong.plan_costs import Attempts, Costs
-from sclong.plan_jobs import Job
+from sclong.plan.costs import Attempts, Costs
+from sclong.plan.jobs import Job
+from sclong.plan.plan import Plan
 
 Level = Literal["ok", "warning", "error"]
 TIME_OUT_S = 30.0

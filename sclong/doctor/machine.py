@@ -52,10 +52,13 @@ def check_packages(case: Case) -> list[Finding]:
         return [Finding("packages", "ok", f"Python {sys.version.split()[0]}, main packages as pinned")]
     return [
         Finding(
-            "packages", "warning", ", ".join(other), "the versions of envs/constraints.txt",
+            "packages",
+            "warning",
+            ", ".join(other),
+            "the versions of envs/constraints.txt",
             "pip install -c envs/constraints.txt -e .",
         )
-    ]  # fmt: skip
+    ]
 
 
 def check_gpus(case: Case) -> list[Finding]:
@@ -64,8 +67,15 @@ def check_gpus(case: Case) -> list[Finding]:
         return [Finding("GPUs", "ok", "no job asks for one")]
     facts = torch_facts(case)
     if facts is None:
-        return [Finding("torch", "error", "torch does not start", "a torch that can be imported",
-                        "python -c 'import torch' says why; install it again")]  # fmt: skip
+        return [
+            Finding(
+                "torch",
+                "error",
+                "torch does not start",
+                "a torch that can be imported",
+                "python -c 'import torch' says why; install it again",
+            )
+        ]
     listed = case.tools.run(["nvidia-smi", "--query-gpu=name,driver_version,memory.total", "--format=csv,noheader"])
     if not listed.good:
         login = case.slurm and "SLURM_JOB_ID" not in case.environment
@@ -73,21 +83,27 @@ def check_gpus(case: Case) -> list[Finding]:
         return [
             _build(facts),
             Finding(
-                "driver", "warning" if login else "error", f"nvidia-smi: {(listed.err or listed.out).strip()}; {where}",
+                "driver",
+                "warning" if login else "error",
+                f"nvidia-smi: {(listed.err or listed.out).strip()}; {where}",
                 "GPUs, since jobs ask for them",
                 "ask again on a GPU node: srun --partition=PARTITION --gres=gpu:1 sclong doctor"
-                if login else "install NVIDIA's driver, or set pretrain.device and embed.device: cpu",
+                if login
+                else "install NVIDIA's driver, or set pretrain.device and embed.device: cpu",
             ),
-        ]  # fmt: skip
+        ]
     return [_build(facts), _driver(case, facts, listed.out), *_visible(case, facts)]
 
 
 def _build(facts: dict[str, Any]) -> Finding:
     if facts["cuda"] is None:
         return Finding(
-            "torch", "error", f"torch {facts['version']} is built without CUDA", "a build for CUDA",
+            "torch",
+            "error",
+            f"torch {facts['version']} is built without CUDA",
+            "a build for CUDA",
             "pip uninstall --yes torch, then pip install -c envs/constraints.txt -e . from an index with PyPI's torch",
-        )  # fmt: skip
+        )
     return Finding("torch", "ok", f"torch {facts['version']}, built for CUDA {facts['cuda']}")
 
 
@@ -98,16 +114,21 @@ def _driver(case: Case, facts: dict[str, Any], listed: str) -> Finding:
     found = f"driver {version}, {len(lines)} GPU(s)"
     if shown and facts["cuda"] and int(shown[1]) < int(facts["cuda"].split(".")[0]):
         return Finding(
-            "driver", "error", f"{found}, for CUDA {shown[1]}.{shown[2]} at most",
+            "driver",
+            "error",
+            f"{found}, for CUDA {shown[1]}.{shown[2]} at most",
             f"CUDA {facts['cuda']}, which torch {facts['version']} is built for",
             "a newer driver, or a torch built for an older CUDA (https://pytorch.org/get-started/previous-versions)",
-        )  # fmt: skip
+        )
     if facts["cuda"] and not facts["gpus"]:
         return Finding(
-            "driver", "error", f"{found}; torch sees none", "GPUs that torch can use",
+            "driver",
+            "error",
+            f"{found}; torch sees none",
+            "GPUs that torch can use",
             f"look at CUDA_VISIBLE_DEVICES ({case.environment.get('CUDA_VISIBLE_DEVICES', 'not set')}), and whether "
             "another job holds the GPUs (compute mode)",
-        )  # fmt: skip
+        )
     return Finding("driver", "ok", found + (f", for CUDA up to {shown[1]}.{shown[2]}" if shown else ""))
 
 
@@ -121,30 +142,46 @@ def _visible(case: Case, facts: dict[str, Any]) -> list[Finding]:
         Finding("GPUs", "ok", found)
         if len(gpus) >= wanted
         else Finding(
-            "GPUs", "error", found, f"{wanted} on this node",
+            "GPUs",
+            "error",
+            found,
+            f"{wanted} on this node",
             "lower pretrain.processes, ask for more (srun --gres=gpu:N), or look at CUDA_VISIBLE_DEVICES",
         )
-    ]  # fmt: skip
+    ]
     if trains and config.processes * config.nodes > 1:
         version = facts["nccl"]
         out.append(
             Finding("NCCL", "ok", f"version {'.'.join(map(str, version))}; no message was sent through it")
             if version
-            else Finding("NCCL", "error", "torch has no NCCL", "NCCL, by which GPUs talk to each other",
-                         "install PyPI's torch for Linux, which brings it")
-        )  # fmt: skip
+            else Finding(
+                "NCCL",
+                "error",
+                "torch has no NCCL",
+                "NCCL, by which GPUs talk to each other",
+                "install PyPI's torch for Linux, which brings it",
+            )
+        )
     need = {figure.name: figure.value for figure in case.costs.figures}.get("memory of a training process")
     if trains and gpus and need is not None:
         have = min(size for _, size in gpus)
         level: Level = "ok" if need < 0.9 * have else "warning" if need < have else "error"
         out.append(
             Finding(
-                "GPU memory", level, f"{have / 1e9:.0f} GB; the training needs {need / 1e9:.1f} by formula",
-                *(() if level == "ok" else ("a tenth to spare",
-                  "lower pretrain.micro_batch_size; or precision: bfloat16, recompute_layers: true in the "
-                  "architecture; or pretrain.parallel: fsdp")),
+                "GPU memory",
+                level,
+                f"{have / 1e9:.0f} GB; the training needs {need / 1e9:.1f} by formula",
+                *(
+                    ()
+                    if level == "ok"
+                    else (
+                        "a tenth to spare",
+                        "lower pretrain.micro_batch_size; or precision: bfloat16, recompute_layers: true in the "
+                        "architecture; or pretrain.parallel: fsdp",
+                    )
+                ),
             )
-        )  # fmt: skip
+        )
     return out
 
 
@@ -172,9 +209,14 @@ def check_disk(case: Case) -> list[Finding]:
         out.append(
             Finding("disk", "ok", found)
             if free > size
-            else Finding("disk", "error", found, "room for all of it",
-                         "name other folders (results_dir, data_dir), or make room; sclong plan says what it is")
-        )  # fmt: skip
+            else Finding(
+                "disk",
+                "error",
+                found,
+                "room for all of it",
+                "name other folders (results_dir, data_dir), or make room; sclong plan says what it is",
+            )
+        )
     return out
 
 
@@ -193,8 +235,15 @@ def check_file_system(case: Case) -> list[Finding]:
             os.utime(file.name)  # the file system's own time
             ahead = os.stat(file.name).st_mtime - case.tools.now()
     except OSError as error:
-        return [Finding("write", "error", f"{folder}: {error}", "a folder that can be written to",
-                        "name another results_dir, or look at quota and rights")]  # fmt: skip
+        return [
+            Finding(
+                "write",
+                "error",
+                f"{folder}: {error}",
+                "a folder that can be written to",
+                "name another results_dir, or look at quota and rights",
+            )
+        ]
     return [_speed(case, folder, WRITE_BYTES / seconds), _clock(f"{folder}", ahead), *_kind(case, folder)]
 
 
@@ -210,9 +259,12 @@ def _speed(case: Case, folder: Path, bytes_per_s: float) -> Finding:
     if seconds < SAVE_S / 2:
         return Finding("write speed", "ok", found)
     return Finding(
-        "write speed", "warning", found, f"less than half of the {SAVE_S} s that SLURM gives a training to save",
+        "write speed",
+        "warning",
+        found,
+        f"less than half of the {SAVE_S} s that SLURM gives a training to save",
         "use a faster file system for results_dir, or warn earlier (--signal in profiles/slurm/config.yaml)",
-    )  # fmt: skip
+    )
 
 
 def _clock(what: str, ahead: float, limit_s: float = 2.0) -> Finding:
@@ -221,9 +273,12 @@ def _clock(what: str, ahead: float, limit_s: float = 2.0) -> Finding:
     if abs(ahead) <= limit_s:
         return Finding("clock", "ok", found)
     return Finding(
-        "clock", "warning", found, f"at most {limit_s:.0f} s",
+        "clock",
+        "warning",
+        found,
+        f"at most {limit_s:.0f} s",
         "set the clocks by NTP: Snakemake compares times of files, and secure connections compare dates",
-    )  # fmt: skip
+    )
 
 
 def _kind(case: Case, folder: Path) -> list[Finding]:
@@ -235,8 +290,10 @@ def _kind(case: Case, folder: Path) -> list[Finding]:
         return [Finding("shared folder", "ok", f"{folder} is on {kind or 'a file system of unknown kind'}")]
     return [
         Finding(
-            "shared folder", "warning", f"{folder} is on {kind}, as a rule the disk of one machine",
+            "shared folder",
+            "warning",
+            f"{folder} is on {kind}, as a rule the disk of one machine",
             "a file system that all nodes see",
             "put the repository and results_dir on the cluster's shared file system",
         )
-    ]  # fmt: skip
+    ]

@@ -40,9 +40,14 @@ def check_mirror(case: Case) -> list[Finding]:
         out.append(
             Finding("mirror", "ok", f"{config.mirror} is there")
             if there
-            else Finding("mirror", "error", f"no folder {config.mirror}", "the folder that 'mirror' names",
-                         "correct 'mirror' in config/config.yaml")
-        )  # fmt: skip
+            else Finding(
+                "mirror",
+                "error",
+                f"no folder {config.mirror}",
+                "the folder that 'mirror' names",
+                "correct 'mirror' in config/config.yaml",
+            )
+        )
     if config.offline:
         return [*out, Finding("network", "ok", "offline: true; nothing was asked")]
     urls = ([str(config.mirror)] if is_http(config.mirror) else []) + addresses(case)
@@ -68,12 +73,15 @@ def _ask(case: Case, url: str) -> tuple[Finding, Head | None]:
         reason = getattr(error, "reason", None) or error
         return (
             Finding(
-                "network", "error", f"{host}: {reason}", "an answer",
+                "network",
+                "error",
+                f"{host}: {reason}",
+                "an answer",
                 "run where there is a network (rule fetch runs on the login node), set https_proxy, or name a mirror: "
                 "--config mirror=FOLDER",
             ),
             None,
-        )  # fmt: skip
+        )
     if answer.status < 400:
         return Finding("network", "ok", f"{host} answers"), answer
     return (

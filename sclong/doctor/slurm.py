@@ -8,9 +8,9 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from sclong.cards import load_yaml
+from sclong.config.cards import load_yaml
 from sclong.doctor.findings import Case, Finding
-from sclong.plan_jobs import Job
+from sclong.plan.jobs import Job
 
 SHORTEST_MEMORY_OF_JOBS_S = 240
 """Above the longest interval (180 s) at which the executor asks squeue how jobs ended."""
@@ -68,10 +68,19 @@ def parse_partitions(text: str) -> dict[str, Partition]:
         nodes, cpus, memory = (int(re.match(r"\d*", cell)[0] or 0) for cell in cells[3:6])  # type: ignore[index]
         new = Partition(name, cells[1] == "up", parse_minutes(cells[2]), nodes, cpus, memory, gpus)
         old = out.get(name)
-        out[name] = new if old is None else Partition(
-            name, old.up or new.up, max(old.minutes, new.minutes), old.nodes + nodes, max(old.cpus, cpus),
-            max(old.memory_mb, memory), max(old.gpus, gpus),
-        )  # fmt: skip
+        out[name] = (
+            new
+            if old is None
+            else Partition(
+                name,
+                old.up or new.up,
+                max(old.minutes, new.minutes),
+                old.nodes + nodes,
+                max(old.cpus, cpus),
+                max(old.memory_mb, memory),
+                max(old.gpus, gpus),
+            )
+        )
     return out
 
 
@@ -104,17 +113,28 @@ def check_slurm(case: Case) -> list[Finding]:
         return [Finding("SLURM", "ok", "no SLURM here: jobs run on this machine")]
     ping = case.tools.run(["scontrol", "ping"])
     if not ping.good or "UP" not in ping.out:
-        return [Finding("SLURM", "error", f"scontrol ping: {(ping.out or ping.err).strip()}", "a controller that is up",
-                        "ask again later, or ask the cluster's administrators")]  # fmt: skip
+        return [
+            Finding(
+                "SLURM",
+                "error",
+                f"scontrol ping: {(ping.out or ping.err).strip()}",
+                "a controller that is up",
+                "ask again later, or ask the cluster's administrators",
+            )
+        ]
     there = parse_partitions(case.tools.run(["sinfo", "-h", "-o", "%P|%a|%l|%D|%c|%m|%G"]).out)
     found = ", ".join(f"{p.name} ({p.nodes} nodes, {_hours(p.minutes)}, {p.gpus} GPUs)" for p in there.values())
     queue = case.tools.run(["squeue", "-h", "-u", getpass.getuser(), "-o", "%T"])
     mine = f"; {len(queue.out.split())} jobs of yours in the queue" if queue.good else ""
     out = [Finding("SLURM", "ok", f"controller up; partitions {found}{mine}")]
     return [
-        *out, *_partitions(case, there), *_fits(case, there), *_account(case), *_longest_of_account(case),
+        *out,
+        *_partitions(case, there),
+        *_fits(case, there),
+        *_account(case),
+        *_longest_of_account(case),
         *_settings(case),
-    ]  # fmt: skip
+    ]
 
 
 def _submitted(case: Case) -> list[Job]:
@@ -133,9 +153,14 @@ def _partitions(case: Case, there: dict[str, Partition]) -> list[Finding]:
         if name not in there or not there[name].up:
             state = "is down" if name in there else "does not exist"
             out.append(
-                Finding("partition", "error", f"partition {name} {state}", f"one of {', '.join(sorted(there))}",
-                        "correct the lines marked EDIT in profiles/slurm")
-            )  # fmt: skip
+                Finding(
+                    "partition",
+                    "error",
+                    f"partition {name} {state}",
+                    f"one of {', '.join(sorted(there))}",
+                    "correct the lines marked EDIT in profiles/slurm",
+                )
+            )
             continue
         said, real = case.partitions.get(name, {}), there[name]
         limits = [
@@ -147,10 +172,14 @@ def _partitions(case: Case, there: dict[str, Partition]) -> list[Finding]:
         over = [f"{key} {said[key]}, is {limit:g}" for key, value, limit in limits if value > limit]
         if over:
             out.append(
-                Finding("partition", "warning", f"{name}: the profile says " + "; ".join(over),
-                        "the partition's own limits (minutes, MB, cores, GPUs of a node)",
-                        "correct them in profiles/slurm/partitions.yaml (scontrol show partition)")
-            )  # fmt: skip
+                Finding(
+                    "partition",
+                    "warning",
+                    f"{name}: the profile says " + "; ".join(over),
+                    "the partition's own limits (minutes, MB, cores, GPUs of a node)",
+                    "correct them in profiles/slurm/partitions.yaml (scontrol show partition)",
+                )
+            )
     return out
 
 
@@ -172,13 +201,25 @@ def _fits(case: Case, there: dict[str, Partition]) -> list[Finding]:
                 break
     out = [Finding("limits", "ok", "every job's first attempt fits a partition")]
     if first:
-        out = [Finding("limits", "error", _some(first), "requests within the limits of a partition",
-                       "name larger partitions in profiles/slurm, or ask for less there (set-resources)")]  # fmt: skip
+        out = [
+            Finding(
+                "limits",
+                "error",
+                _some(first),
+                "requests within the limits of a partition",
+                "name larger partitions in profiles/slurm, or ask for less there (set-resources)",
+            )
+        ]
     if later:
         out.append(
-            Finding("later attempts", "warning", _some(later), "requests that stay within the limits of a partition",
-                    'cap them in set-resources of the profile, as "min(attempt * 1440, 2880)", or lower its retries')
-        )  # fmt: skip
+            Finding(
+                "later attempts",
+                "warning",
+                _some(later),
+                "requests that stay within the limits of a partition",
+                'cap them in set-resources of the profile, as "min(attempt * 1440, 2880)", or lower its retries',
+            )
+        )
     return out
 
 
@@ -205,14 +246,23 @@ def _account(case: Case) -> list[Finding]:
     if missing or not accounts:
         return [
             Finding(
-                "account", "error", f"account {', '.join(missing) or 'none'}; {user} belongs to: "
-                f"{', '.join(accounts) or 'no account'}", "an account that may submit",
+                "account",
+                "error",
+                f"account {', '.join(missing) or 'none'}; {user} belongs to: {', '.join(accounts) or 'no account'}",
+                "an account that may submit",
                 "set slurm_account in default-resources of profiles/slurm/config.yaml, or ask for an account",
             )
-        ]  # fmt: skip
+        ]
     if len(accounts) > 1 and not wanted:
-        return [Finding("account", "warning", f"{user} belongs to {', '.join(accounts)}; the profile names none",
-                        "the account that shall pay", "set slurm_account in profiles/slurm/config.yaml")]  # fmt: skip
+        return [
+            Finding(
+                "account",
+                "warning",
+                f"{user} belongs to {', '.join(accounts)}; the profile names none",
+                "the account that shall pay",
+                "set slurm_account in profiles/slurm/config.yaml",
+            )
+        ]
     return [Finding("account", "ok", f"account {', '.join(wanted) or accounts[0]}")]
 
 
@@ -229,9 +279,14 @@ def _longest_of_account(case: Case) -> list[Finding]:
     if not over:
         return []
     return [
-        Finding("MaxWall", "warning", _some(over), "times within MaxWall of your account (sacctmgr show assoc)",
-                "cap them in set-resources of the profile, or ask for a longer limit: such a job waits for ever")
-    ]  # fmt: skip
+        Finding(
+            "MaxWall",
+            "warning",
+            _some(over),
+            "times within MaxWall of your account (sacctmgr show assoc)",
+            "cap them in set-resources of the profile, or ask for a longer limit: such a job waits for ever",
+        )
+    ]
 
 
 def _settings(case: Case) -> list[Finding]:
@@ -240,21 +295,27 @@ def _settings(case: Case) -> list[Finding]:
     out = []
     if shown.good and re.search(r"EnforcePartLimits\s*=\s*NO\b", shown.out):
         out.append(
-            Finding("limits of partitions", "warning", "EnforcePartLimits is NO: a job beyond them waits for ever",
-                    "a job that no partition can take is refused by sbatch",
-                    "heed the lines above; scancel what squeue --me shows with a reason like PartitionTimeLimit")
-        )  # fmt: skip
+            Finding(
+                "limits of partitions",
+                "warning",
+                "EnforcePartLimits is NO: a job beyond them waits for ever",
+                "a job that no partition can take is refused by sbatch",
+                "heed the lines above; scancel what squeue --me shows with a reason like PartitionTimeLimit",
+            )
+        )
     age = re.search(r"MinJobAge\s*=\s*(\d+)", shown.out)
     if shown.good and age and 0 < int(age[1]) < SHORTEST_MEMORY_OF_JOBS_S:  # 0: never
         kept = "accounting_storage/slurmdbd" in shown.out
         missed = "; sacct, which is asked, shows cancelled jobs as running" if kept else ", and there is no slurmdbd"
         out.append(
             Finding(
-                "job states", "warning", f"finished jobs are forgotten after {age[1]} s{missed}",
+                "job states",
+                "warning",
+                f"finished jobs are forgotten after {age[1]} s{missed}",
                 f"MinJobAge of at least {SHORTEST_MEMORY_OF_JOBS_S} s: states are asked every 180 s or more often",
                 "ask the administrators to raise it" + kept * "; after scancel of a job, Ctrl-C and start again",
             )
-        )  # fmt: skip
+        )
     return out
 
 

@@ -3,19 +3,15 @@
 from __future__ import annotations
 
 import numpy as np
-import pandas as pd
-from scipy import sparse
-from scipy.sparse.linalg import lsqr
 from sklearn.decomposition import PCA
 from sklearn.ensemble import RandomForestClassifier, RandomForestRegressor
 from sklearn.linear_model import LogisticRegression, Ridge
 from sklearn.preprocessing import StandardScaler
 
-from sclong.models.base import Predictor
+from sclong.benchmark.model import Predictor
+from sclong.benchmark.task import Problem
+from sclong.drugs.features import fingerprints, pair_fingerprints
 from sclong.seeding import derive_seed
-from sclong.tasks.base import Problem
-from sclong.tasks.drug_combination import pair_fingerprints
-from sclong.tasks.drug_response import fingerprints
 
 
 def line_components(problem: Problem, column: str, n_components: int) -> np.ndarray:
@@ -103,30 +99,4 @@ class RandomForest(Predictor):
         else:
             common["max_features"] = 1 / 3
             answer = RandomForestRegressor(**common).fit(x[train], y[train]).predict(x[test])
-        return answer[:, None].astype(np.float32)
-
-
-class AdditiveMean(Predictor):
-    """Overall mean plus an effect of the drug plus one of the line: the control to beat.
-
-    Both effects are fitted together, by least squares on the training pairs. Where every drug was measured on every
-    line they are the drug's and the line's mean less the overall mean; elsewhere a drug that was measured on sensitive
-    lines only is not taken for a potent one. Effects have the mean zero over training pairs: a drug or line that
-    training does not have counts with the overall mean.
-    """
-
-    def predict(self, problem: Problem, seed: int) -> np.ndarray:
-        """Fit and add up; `seed` changes nothing."""
-        train, test = problem.rows("train"), problem.rows("test")
-        y = problem.targets[train, 0].astype(float)
-        drug, line = (pd.factorize(problem.samples[c].astype(str))[0] for c in ("smiles", "cell_line"))
-        places = (drug, drug.max() + 1 + line)
-        columns = np.stack(places, axis=1)[train]
-        shape = (len(train), places[1].max() + 1)
-        design = sparse.csr_matrix((np.ones(columns.size), columns.ravel(), 2 * np.arange(len(train) + 1)), shape)
-        effects = lsqr(design, y - y.mean(), atol=1e-12, btol=1e-12, conlim=0)[0]
-        answer = np.full(len(test), y.mean())
-        for place in places:
-            known = np.isin(place[test], place[train])
-            answer += np.where(known, effects[place[test]] - effects[place[train]].mean(), 0.0)
         return answer[:, None].astype(np.float32)

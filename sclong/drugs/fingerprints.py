@@ -1,4 +1,4 @@
-"""Drugs as names and fingerprints; as graphs: :mod:`sclong.data.molecules`."""
+"""Drugs as names and fingerprints; as graphs: :mod:`sclong.drugs.molecules`."""
 
 from __future__ import annotations
 
@@ -141,9 +141,10 @@ def check_structures(drugs: Iterable[str], smiles: Iterable[str]) -> dict[str, A
     if len(wrong):
         named = [d if d == s else f"{d}: {s}" for d, s in zip(wrong["drug"], wrong["given"].astype(str), strict=True)]
         raise InputDataError(
-            f"SMILES that are not a molecule: {listing(named, 20)}", "valid SMILES",
+            f"SMILES that are not a molecule: {listing(named, 20)}",
+            "valid SMILES",
             "correct or remove these drugs in the file of drugs",
-        )  # fmt: skip
+        )
     table["structure"] = canonical_smiles(table["given"])
     salts = table[table["what"] == "salt removed"]
     several = table.groupby("bare")["structure"].transform("nunique") > 1

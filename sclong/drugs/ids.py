@@ -33,8 +33,9 @@ def named_smiles(path: Path) -> dict[str, str]:
     if lacking:
         raise InputDataError(
             f"{path}: no column {listing(lacking)}; the columns are {listing(table.columns)}",
-            "a table of name (or drug_id) and smiles", "rename or add the column",
-        )  # fmt: skip
+            "a table of name (or drug_id) and smiles",
+            "rename or add the column",
+        )
     return _unique(table[columns], path)
 
 
@@ -50,9 +51,10 @@ def gdsc_to_pubchem(path: Path) -> dict[str, str]:
     numbers = table["PubCHEM"].fillna("").str.fullmatch(r"\d+")
     if not numbers.any():
         raise InputDataError(
-            f"{path}: no PubChem id in the column PubCHEM ({listing(table['PubCHEM'], 3)})", "ids like 3385",
+            f"{path}: no PubChem id in the column PubCHEM ({listing(table['PubCHEM'], 3)})",
+            "ids like 3385",
             "write them as whole numbers",
-        )  # fmt: skip
+        )
     return _unique(table[numbers], path)
 
 
@@ -69,9 +71,10 @@ def broad_smiles(path: Path) -> dict[str, str]:
 def _unique(table: pd.DataFrame, path: Path) -> dict[str, str]:
     if table.shape[1] < 2:
         raise InputDataError(
-            f"{path}: one column, which begins {listing(table.iloc[:, 0], 1)}", "two columns: id and answer",
+            f"{path}: one column, which begins {listing(table.iloc[:, 0], 1)}",
+            "two columns: id and answer",
             "separate the columns as the other files of this kind do (by tabs, or by commas)",
-        )  # fmt: skip
+        )
     table = table.dropna().drop_duplicates()
     twice = table.iloc[:, 0][table.iloc[:, 0].duplicated()]
     if len(twice):

@@ -30,7 +30,7 @@ def read_lines_h5ad(path: Path) -> anndata.AnnData:
     InputDataError
         A value that is missing, infinite or negative, a line or gene that stands twice; each is named.
     """
-    from sclong.io.h5ad import read_expression
+    from sclong.cells.h5ad import read_expression
 
     adata = read_expression(path, layer="X")
     check_names(path, "line", adata.obs_names)
@@ -76,8 +76,9 @@ def read_gdsc_table(path: Path, line_map: Path) -> LineTable:
     if names.empty:
         raise InputDataError(
             f"{line_map}: none of its names is among the lines of {path} ({listing(table.index, 3)})",
-            "the names of those lines in the column deepdr_line", "correct the input lines of the benchmark's card",
-        )  # fmt: skip
+            "the names of those lines in the column deepdr_line",
+            "correct the input lines of the benchmark's card",
+        )
     values = table.loc[names["deepdr_line"]].to_numpy(np.float32)
     return LineTable(values, names["depmap_id"].to_numpy(dtype=str), table.columns.to_numpy(dtype=str))
 
@@ -119,8 +120,9 @@ def read_matrix(path: Path, na_values: Sequence[str] = ("",)) -> pd.DataFrame:
     if names.empty or len(names) != table.shape[1]:
         raise InputDataError(
             f"{path}: {len(names)} names after the first in the first row, {table.shape[1]} values in the others",
-            "a table separated by commas, with names in the first row and column", "write the table like that",
-        )  # fmt: skip
+            "a table separated by commas, with names in the first row and column",
+            "write the table like that",
+        )
     check_names(path, "column", names)
     return table.set_axis(names.tolist(), axis=1).rename_axis(None)
 
@@ -187,8 +189,9 @@ def check_values(path: Path, table: pd.DataFrame, wrong: np.ndarray, expected: s
         row, column = np.argwhere(wrong)[0]
         raise InputDataError(
             f"{path}: line {str(table.index[row])!r}, {str(table.columns[column])!r}: {table.iat[row, column]}",
-            expected, "correct the table, or leave this line out",
-        )  # fmt: skip
+            expected,
+            "correct the table, or leave this line out",
+        )
 
 
 @dataclass(frozen=True)
@@ -244,8 +247,9 @@ def _adata(path: Path, table: pd.DataFrame) -> anndata.AnnData:
     check_names(path, "line", table.index)
     return anndata.AnnData(
         sparse.csr_matrix(table.to_numpy(), dtype=np.float32),
-        obs=pd.DataFrame(index=table.index.astype(str)), var=pd.DataFrame(index=table.columns.astype(str)),
-    )  # fmt: skip
+        obs=pd.DataFrame(index=table.index.astype(str)),
+        var=pd.DataFrame(index=table.columns.astype(str)),
+    )
 
 
 def write_lines(adata: anndata.AnnData, wanted: set[str], out: Path) -> dict[str, Any]:
@@ -269,7 +273,7 @@ def write_lines(adata: anndata.AnnData, wanted: set[str], out: Path) -> dict[str
             f"({listing(adata.obs_names, 3)})" + (f"; alike: {listing(near, 3)}" if near else ""),
             "the same names in both files",
             "check which name (line name, DepMap id) each file uses, and that lines are the rows of expression",
-        )  # fmt: skip
+        )
     kept = adata[have].copy()
     kept.uns.clear()
     kept.uns["value_kind"] = "nonnegative"
@@ -277,9 +281,12 @@ def write_lines(adata: anndata.AnnData, wanted: set[str], out: Path) -> dict[str
     missing = sorted(wanted - set(have))
     spelled = near_names(missing, adata.obs_names)
     return {
-        "lines": len(have), "lines_without_expression": len(missing), "names_of_lines_without_expression": missing,
-        "genes": kept.n_vars, **({"lines_perhaps_spelled_differently": spelled} if spelled else {}),
-    }  # fmt: skip
+        "lines": len(have),
+        "lines_without_expression": len(missing),
+        "names_of_lines_without_expression": missing,
+        "genes": kept.n_vars,
+        **({"lines_perhaps_spelled_differently": spelled} if spelled else {}),
+    }
 
 
 def near_names(wanted: Iterable[str], have: Iterable[str]) -> list[str]:
@@ -304,7 +311,8 @@ def line_rows(cells: np.ndarray, lines: np.ndarray, model: str, vectors: np.ndar
     missing = sorted({str(line) for line in lines} - set(place))
     if missing:
         raise InputDataError(
-            f"model {model!r} has no embedding of lines {listing(missing)}", "one of every line of the data set",
+            f"model {model!r} has no embedding of lines {listing(missing)}",
+            "one of every line of the data set",
             "embed the data set again",
-        )  # fmt: skip
+        )
     return np.asarray(vectors)[[place[str(line)] for line in lines]]

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from sclong.data.drugs import read_molecule
+from sclong.drugs.fingerprints import read_molecule
 from sclong.errors import InputDataError
 
 if TYPE_CHECKING:
@@ -29,10 +29,51 @@ if TYPE_CHECKING:
 
 FEATURISATIONS = ("deepce", "deepcdr", "deepdds")
 ELEMENTS = (
-    "C", "N", "O", "S", "F", "Si", "P", "Cl", "Br", "Mg", "Na", "Ca", "Fe", "As", "Al", "I", "B", "V", "K", "Tl", "Yb",
-    "Sb", "Sn", "Ag", "Pd", "Co", "Se", "Ti", "Zn", "H", "Li", "Ge", "Cu", "Au", "Ni", "Cd", "In", "Mn", "Zr", "Cr",
-    "Pt", "Hg", "Pb", "another",
-)  # fmt: skip
+    "C",
+    "N",
+    "O",
+    "S",
+    "F",
+    "Si",
+    "P",
+    "Cl",
+    "Br",
+    "Mg",
+    "Na",
+    "Ca",
+    "Fe",
+    "As",
+    "Al",
+    "I",
+    "B",
+    "V",
+    "K",
+    "Tl",
+    "Yb",
+    "Sb",
+    "Sn",
+    "Ag",
+    "Pd",
+    "Co",
+    "Se",
+    "Ti",
+    "Zn",
+    "H",
+    "Li",
+    "Ge",
+    "Cu",
+    "Au",
+    "Ni",
+    "Cd",
+    "In",
+    "Mn",
+    "Zr",
+    "Cr",
+    "Pt",
+    "Hg",
+    "Pb",
+    "another",
+)
 HYBRIDISATIONS = ("SP", "SP2", "SP3", "SP3D", "SP3D2")
 BONDS = ("SINGLE", "DOUBLE", "TRIPLE", "AROMATIC")
 
@@ -128,8 +169,9 @@ def _graph(smiles: str, featurisation: str) -> tuple[np.ndarray, np.ndarray, np.
     if crowded:
         raise InputDataError(
             f"SMILES {smiles!r}: an atom {crowded[0].GetSymbol()} with {crowded[0].GetDegree()} neighbours",
-            f"at most {limit}, all that the features {featurisation!r} can tell", "remove this drug",
-        )  # fmt: skip
+            f"at most {limit}, all that the features {featurisation!r} can tell",
+            "remove this drug",
+        )
     atoms = np.array([_ATOM_FEATURES[featurisation](a) for a in molecule.GetAtoms()], dtype=np.float32)
     if featurisation == "deepdds":
         atoms /= atoms.sum(axis=1, keepdims=True)
@@ -191,6 +233,8 @@ def _bond_features(bond: Chem.Bond) -> list[float]:
 
 
 _ATOM_FEATURES: dict[str, Callable[[Chem.Atom], list[float]]] = {
-    "deepce": _deepce, "deepcdr": _deepcdr, "deepdds": _deepdds
-}  # fmt: skip
+    "deepce": _deepce,
+    "deepcdr": _deepcdr,
+    "deepdds": _deepdds,
+}
 WIDTHS = {"deepce": (62, 6), "deepcdr": (75, 0), "deepdds": (78, 0)}

@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 from scipy import sparse
 
-from sclong.data.align import Alignment, align_genes
-from sclong.data.normalize import to_model_values
-from sclong.data.vocabulary import Vocabulary
+from sclong.cells.h5ad_stream import BLOCK_ENTRIES, at_least_one
+from sclong.cells.normalize import to_model_values
 from sclong.errors import InputDataError, listing, nearest
-from sclong.io.h5ad_stream import BLOCK_ENTRIES, at_least_one
+from sclong.genes.align import Alignment, align_genes
+from sclong.genes.vocabulary import Vocabulary
 
 if TYPE_CHECKING:
     import anndata
@@ -54,9 +54,10 @@ def cells_of(adata: anndata.AnnData, vocabulary: Vocabulary, layer: str | None) 
     else:
         like = nearest(layer, adata.layers)
         raise InputDataError(
-            f"no layer {layer!r}; there is {listing(['X', *adata.layers])}", "X, raw or the name of a layer",
+            f"no layer {layer!r}; there is {listing(['X', *adata.layers])}",
+            "X, raw or the name of a layer",
             f"use layer={like[0]!r}" if like else "leave layer out to use X",
-        )  # fmt: skip
+        )
     if sparse.issparse(matrix):
         matrix = matrix.tocsr()
 
@@ -113,8 +114,9 @@ def genes_listed(path: Path, vocabulary: Vocabulary) -> np.ndarray:
         unknown = [name for name, position in zip(names, positions, strict=True) if position < 0]
         raise InputDataError(
             f"{path}: {len(unknown)} genes that the vocabulary lacks: {listing(unknown)}",
-            "genes of the checkpoint's vocabulary.tsv", "remove them from the list",
-        )  # fmt: skip
+            "genes of the checkpoint's vocabulary.tsv",
+            "remove them from the list",
+        )
     return positions[np.sort(np.unique(positions, return_index=True)[1])]
 
 

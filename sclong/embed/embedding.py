@@ -15,14 +15,14 @@ import numpy as np
 import torch
 
 from sclong import __version__
-from sclong.data.align import align_genes, harmonize
-from sclong.data.cells import Cells, cells_of, check_cells, gene_labels, genes_listed
-from sclong.data.dataset import dense_with_pad
-from sclong.data.normalize import to_model_values
+from sclong.cells.contextual import contextual_store
+from sclong.cells.h5ad_stream import H5adCells, check_outputs, embedded_copy
+from sclong.cells.normalize import to_model_values
+from sclong.embed.cells import Cells, cells_of, check_cells, gene_labels, genes_listed
+from sclong.embed.result import Embedding
 from sclong.errors import InputDataError, nearest
-from sclong.io.contextual import contextual_store
-from sclong.io.h5ad_stream import H5adCells, check_outputs, embedded_copy
-from sclong.models.base import Embedding
+from sclong.genes.align import align_genes, harmonize
+from sclong.nn.values import dense_with_pad
 from sclong.runlog import LOGGER, Progress
 
 if TYPE_CHECKING:
@@ -179,11 +179,11 @@ def embed_file(
         As in :func:`embed`.
     contextual
         zarr store to write contextual gene vectors to, (cells, genes, D); see
-        :func:`sclong.io.contextual.contextual_store`.
+        :func:`sclong.cells.contextual.contextual_store`.
     genes
         Text file with a gene name per line: the genes of `contextual`, in this order; default: the vocabulary.
     layer, gene_column
-        Where counts and gene names are; see :class:`sclong.io.h5ad_stream.H5adCells`.
+        Where counts and gene names are; see :class:`sclong.cells.h5ad_stream.H5adCells`.
     progress
         Whether to write progress lines into the log.
 
@@ -238,8 +238,9 @@ def facts_of(
     if loaded.arch.stabilizer == "global":
         LOGGER.warning(
             "stabilizer 'global': results depend on the batch size (%d) and on the order of cells; "
-            "'per_head' and 'per_cell' do not", batch_size,
-        )  # fmt: skip
+            "'per_head' and 'per_cell' do not",
+            batch_size,
+        )
     check_cells(cells, loaded.normalization)
     return {
         "sclong": __version__,
@@ -281,9 +282,10 @@ def forward(
     done = 0
     for block in cells.blocks(step):
         values = to_model_values(
-            harmonize(block, cells.alignment, len(loaded.vocabulary), cells.value_kind), cells.value_kind,
+            harmonize(block, cells.alignment, len(loaded.vocabulary), cells.value_kind),
+            cells.value_kind,
             loaded.normalization,
-        )  # fmt: skip
+        )
         for start in range(0, block.shape[0], step):
             values_BN = dense_with_pad(values[start : start + step]).to(loaded.device)
             yield done + start, values_BN, model(values_BN)

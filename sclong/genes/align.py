@@ -11,9 +11,9 @@ import numpy as np
 import pandas as pd
 from scipy import sparse
 
-from sclong.data.vocabulary import Vocabulary
+from sclong.cells.h5ad import ORIGINAL_NAMES
 from sclong.errors import InputDataError, listing
-from sclong.io.h5ad import ORIGINAL_NAMES
+from sclong.genes.vocabulary import Vocabulary
 
 ENSEMBL = r"^(ENSG\d{11})(\.\d+)?(?:_PAR_Y)?$"
 ENTREZ = r"^(?:GeneID:)?(\d+)$"
@@ -204,9 +204,10 @@ def _check(clean: pd.Series, mapped: int) -> None:
     kind, examples = kind_of_names(clean), listing(clean, 3)
     if "mouse" in kind:
         raise InputDataError(
-            f"{len(clean)} gene names, mostly {kind} ({examples})", "human genes",
+            f"{len(clean)} gene names, mostly {kind} ({examples})",
+            "human genes",
             "map them to human orthologues before, or use human data",
-        )  # fmt: skip
+        )
     action = "put human ids into var_names, or name the column of var that has them (gene_column)"
     if _running_numbers(clean):
         raise InputDataError(
@@ -217,8 +218,9 @@ def _check(clean: pd.Series, mapped: int) -> None:
     if mapped < max(1, LEAST_SHARE * len(clean)):
         raise InputDataError(
             f"only {mapped} of {len(clean)} gene names are in the vocabulary; most are {kind} ({examples})",
-            "human Ensembl ids, gene symbols or Entrez ids in var_names", action,
-        )  # fmt: skip
+            "human Ensembl ids, gene symbols or Entrez ids in var_names",
+            action,
+        )
 
 
 def _running_numbers(clean: pd.Series) -> bool:

@@ -18,9 +18,9 @@ from zipfile import BadZipFile
 import numpy as np
 import pandas as pd
 
-from sclong.data.align import RULES, align_genes
-from sclong.data.vocabulary import Vocabulary
 from sclong.errors import ConfigError, InputDataError
+from sclong.genes.align import RULES, align_genes
+from sclong.genes.vocabulary import Vocabulary
 from sclong.io.files import atomic_dir, sha256_file
 from sclong.seeding import rng
 
@@ -132,7 +132,7 @@ def build_gene_vectors(
 ) -> GeneVectors:
     """Read vectors and put them in the order of a vocabulary.
 
-    Names are found by the rules of :func:`sclong.data.align.align_genes`. Of several names of one gene the one found by
+    Names are found by the rules of :func:`.align_genes`. Of several names of one gene the one found by
     the better rule counts (a current symbol before an old one), then the first in the file: vectors are never averaged.
 
     Parameters
@@ -237,8 +237,9 @@ def read_vectors(path: str | Path, genes: str | Path | None = None) -> tuple[lis
     elif genes is not None:
         raise InputDataError(
             f"gene2vec.genes ({genes}) is given, and {path} is text, which names its genes itself",
-            "gene2vec.genes only with a .npy file", "drop gene2vec.genes",
-        )  # fmt: skip
+            "gene2vec.genes only with a .npy file",
+            "drop gene2vec.genes",
+        )
     else:
         names, rows = _read_text(path)
     if not np.isfinite(rows).all():
@@ -261,9 +262,10 @@ def _read_array(path: Path, genes: str | Path | None) -> tuple[list[str] | None,
     names = Path(genes).read_text(encoding="utf-8").split()
     if len(names) != len(array):
         raise InputDataError(
-            f"{genes} names {len(names):,} genes, {path} has {len(array):,} rows", "one name for each row",
+            f"{genes} names {len(names):,} genes, {path} has {len(array):,} rows",
+            "one name for each row",
             "give the list that belongs to the array",
-        )  # fmt: skip
+        )
     return names, array.astype(np.float32)
 
 

@@ -81,8 +81,10 @@ class Ontology:
 def cycle(found: str) -> InputDataError:
     """Return the error of an ontology that is no hierarchy."""
     return InputDataError(
-        f"the ontology's is_a relations go in a circle ({found})", "a hierarchy of terms", "take a released file",
-    )  # fmt: skip
+        f"the ontology's is_a relations go in a circle ({found})",
+        "a hierarchy of terms",
+        "take a released file",
+    )
 
 
 def open_text(path: Path) -> io.TextIOBase:
@@ -199,8 +201,9 @@ def _pieces(path: Path, lines: Iterator[str], head: str, column: int, prefix: st
     if species and HUMAN not in species:
         raise InputDataError(
             f"{path}: annotations of taxon {', '.join(sorted(species)[:5])} only",
-            f"annotations of human genes (taxon {HUMAN})", "fetch the human file, for instance goa_human.gaf.gz",
-        )  # fmt: skip
+            f"annotations of human genes (taxon {HUMAN})",
+            "fetch the human file, for instance goa_human.gaf.gz",
+        )
 
 
 def read_term_tables(terms: Path, parents: Path | None) -> tuple[Ontology, str]:

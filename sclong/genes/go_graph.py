@@ -221,14 +221,14 @@ def build_go_graph(
     threshold, neighbours, rule
         See :func:`jaccard_graph`.
     **reading
-        Options of :func:`sclong.knowledge.go.read_annotations`: aspects, evidence, propagate, ...
+        Options of :func:`sclong.genes.go_terms.read_annotations`: aspects, evidence, propagate, ...
 
     Raises
     ------
     InputDataError
         When no gene of the vocabulary is annotated.
     """
-    from sclong.knowledge.go import gene_terms, names_of, read_annotations
+    from sclong.genes.go_terms import gene_terms, names_of, read_annotations
 
     annotations, releases = read_annotations(obo, annotation, **reading)
     terms = gene_terms(annotations, vocabulary)
@@ -236,19 +236,27 @@ def build_go_graph(
     if not columns:
         raise InputDataError(
             f"none of the vocabulary's {len(vocabulary)} genes is annotated in {annotation}",
-            "an annotation of the same species, by gene symbol", "choose another annotation file (go.annotation)",
-        )  # fmt: skip
+            "an annotation of the same species, by gene symbol",
+            "choose another annotation file (go.annotation)",
+        )
     indptr = np.concatenate([[0], np.cumsum([len(t) for t in terms])])
     indices = np.array([columns[t] for mine in terms for t in sorted(mine)], dtype=np.int64)
     incidence = sparse.csr_matrix((np.ones(len(indices), np.float32), indices, indptr), (len(terms), len(columns)))
     indptr, indices, weights = jaccard_graph(incidence, threshold, neighbours, rule)
     annotated = sum(bool(t) for t in terms)
     metadata = {
-        **releases, **{key: str(value) if isinstance(value, Path) else value for key, value in reading.items()},
-        "rule": rule, "threshold": threshold, "neighbours": neighbours,
-        "vocabulary_hash": vocabulary.hash, "n_genes": len(vocabulary), "annotated_genes": annotated,
-        "isolated_genes": len(vocabulary) - annotated, "terms": len(columns), "edges": len(indices),
+        **releases,
+        **{key: str(value) if isinstance(value, Path) else value for key, value in reading.items()},
+        "rule": rule,
+        "threshold": threshold,
+        "neighbours": neighbours,
+        "vocabulary_hash": vocabulary.hash,
+        "n_genes": len(vocabulary),
+        "annotated_genes": annotated,
+        "isolated_genes": len(vocabulary) - annotated,
+        "terms": len(columns),
+        "edges": len(indices),
         "self_loops": int((np.repeat(np.arange(len(terms)), np.diff(indptr)) == indices).sum()),
         "names_outside_vocabulary": len(annotations.keys() - names_of(vocabulary)),
-    }  # fmt: skip
+    }
     return GoGraph(np.append(indptr, indptr[-1]), indices, weights, metadata)

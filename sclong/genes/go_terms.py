@@ -7,8 +7,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
+from scipy import sparse
+
 from sclong.errors import InputDataError
-from sclong.knowledge.go_files import (
+from sclong.genes.go_files import (
     Annotation,
     Ontology,
     read_annotation_table,
@@ -63,9 +66,10 @@ def read_annotations(
     """
     if propagate and format == "tables" and parents is None:
         raise InputDataError(
-            "go.propagate with go.format tables, and no go.parents", "a table of parents",
+            "go.propagate with go.format tables, and no go.parents",
+            "a table of parents",
             "set go.parents, or go.propagate: false",
-        )  # fmt: skip
+        )
     try:
         ontology, annotations, facts = _read(Path(obo), Path(annotation), format, Path(parents) if parents else None)
     except InputDataError:
@@ -79,15 +83,17 @@ def read_annotations(
     if not ontology.aspect or not annotations:
         raise InputDataError(
             f"{obo}: {len(ontology.aspect)} terms; {annotation}: {len(annotations)} annotations",
-            "both files with content", "check go.obo and go.annotation; fetch them again",
-        )  # fmt: skip
+            "both files with content",
+            "check go.obo and go.annotation; fetch them again",
+        )
     terms, left_out = _terms_of_genes(annotations, ontology, aspects, evidence, evidence_excluded, propagate)
     if left_out["unknown_or_obsolete_term"] > UNKNOWN_AT_MOST * len(annotations):
         raise InputDataError(
             f"{left_out['unknown_or_obsolete_term']:,} of {len(annotations):,} annotations of {annotation} name terms "
-            f"that {obo} does not have", "an ontology and an annotation of about the same date",
+            f"that {obo} does not have",
+            "an ontology and an annotation of about the same date",
             "check go.obo: it may be of another release, or cut short",
-        )  # fmt: skip
+        )
     counts = {f"annotations_left_out_{reason}": n for reason, n in left_out.items()}
     return terms, {**facts, "annotations": len(annotations), **counts}
 
@@ -159,3 +165,12 @@ def _names(vocabulary: Any) -> Iterator[list[str]]:
     for ids in zip(table["ensembl_id"], table["symbol"], table["entrez_id"], table["aliases"], strict=True):
         *names, aliases = (str(x or "") for x in ids)
         yield [n for n in names if n] + [a for a in aliases.split("|") if a and a not in symbols]
+
+
+def term_incidence(genes: Sequence[str], annotations: Mapping[str, set[str]]) -> sparse.csr_matrix:
+    """Return which gene has which term, (genes, terms) float32; terms in order of their ids."""
+    terms = {t: k for k, t in enumerate(sorted(set().union(*(annotations.get(g, set()) for g in genes))))}
+    columns = [sorted(terms[t] for t in annotations.get(g, ())) for g in genes]
+    indptr = np.concatenate([[0], np.cumsum([len(c) for c in columns])])
+    indices = np.array([k for c in columns for k in c], dtype=np.int64)
+    return sparse.csr_matrix((np.ones(len(indices), np.float32), indices, indptr), (len(genes), len(terms)))

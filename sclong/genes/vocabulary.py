@@ -77,8 +77,9 @@ class Vocabulary:
         if len(head) == len(lines):
             raise InputDataError(
                 f"{path}: {f'{len(head)} lines of metadata and no table' if head else 'an empty file'}",
-                "a vocabulary.tsv, one gene a line", "restore the file, or make it again: rule vocabulary",
-            )  # fmt: skip
+                "a vocabulary.tsv, one gene a line",
+                "restore the file, or make it again: rule vocabulary",
+            )
         table = read_tsv(path, COLUMNS, skiprows=len(head), dtype=str).fillna("")
         index = table["index"].tolist()
         table["index"] = np.arange(len(table))
@@ -95,8 +96,9 @@ class Vocabulary:
         if not index or index != [str(i) for i in range(len(index))]:
             raise InputDataError(
                 f"{path}: {len(index)} genes, which the column index does not count from 0",
-                "genes, numbered in the order of the model", "restore the file, or make it again: rule vocabulary",
-            )  # fmt: skip
+                "genes, numbered in the order of the model",
+                "restore the file, or make it again: rule vocabulary",
+            )
         return out
 
 
@@ -111,8 +113,9 @@ def require_same_vocabulary(hash_a: str | None, what_a: str, hash_b: str | None,
     if hash_a != hash_b:
         raise VocabularyMismatchError(
             f"{what_a} was made with vocabulary {hash_a}, {what_b} with vocabulary {hash_b}",
-            "one vocabulary", "make both from one configuration",
-        )  # fmt: skip
+            "one vocabulary",
+            "make both from one configuration",
+        )
 
 
 def _lines(path: Path, what: str, action: str) -> list[str]:
@@ -123,9 +126,10 @@ def _lines(path: Path, what: str, action: str) -> list[str]:
         return path.read_text(encoding="utf-8-sig").splitlines()
     except UnicodeDecodeError as error:
         raise InputDataError(
-            f"{path}: not UTF-8 text (byte {error.start + 1} is {error.object[error.start]:#04x})", what,
+            f"{path}: not UTF-8 text (byte {error.start + 1} is {error.object[error.start]:#04x})",
+            what,
             "save it as plain UTF-8 text (not gzip, not UTF-16), or restore it",
-        ) from error  # fmt: skip
+        ) from error
 
 
 def on_primary_assembly(contig: str) -> bool:
@@ -175,9 +179,13 @@ def read_annotation(path: str | Path) -> pd.DataFrame:
 def read_symbols(path: str | Path) -> pd.DataFrame:
     """Read the approved entries of HGNC: ensembl_id (may be empty), symbol, previous, alias (tuples), entrez_id."""
     names = {
-        "Ensembl gene ID": "ensembl_id", "Approved symbol": "symbol", "Previous symbols": "previous",
-        "Alias symbols": "alias", "NCBI Gene ID(supplied by NCBI)": "entrez_id", "Status": "status",
-    }  # fmt: skip
+        "Ensembl gene ID": "ensembl_id",
+        "Approved symbol": "symbol",
+        "Previous symbols": "previous",
+        "Alias symbols": "alias",
+        "NCBI Gene ID(supplied by NCBI)": "entrez_id",
+        "Status": "status",
+    }
     table = read_tsv(path, list(names), dtype=str).fillna("").rename(columns=names)
     table = table[table["status"] == "Approved"].copy()
     for column in ("previous", "alias"):
@@ -346,9 +354,10 @@ def read_gene_list(path: str | Path, size: int | None = None) -> list[str]:
         raise InputDataError(f"{path}: {listing(twice)} stand twice", "each gene once", "remove the duplicates")
     if size is not None and len(ids) != size:
         raise InputDataError(
-            f"{path}: {len(ids)} genes", f"{size} (vocabulary.size)",
+            f"{path}: {len(ids)} genes",
+            f"{size} (vocabulary.size)",
             f"give the whole list, or write vocabulary.size: {len(ids)} if this is it",
-        )  # fmt: skip
+        )
     return ids.tolist()
 
 
@@ -369,6 +378,7 @@ def _ranked(table: pd.DataFrame, detection: pd.DataFrame | None, size: int) -> p
     if len(coding) + len(others) < size:
         raise InputDataError(
             f"the annotation has {len(coding)} protein-coding and {len(others)} other genes",
-            f"at least {size} genes (vocabulary.size)", "lower vocabulary.size or use a fuller annotation",
-        )  # fmt: skip
+            f"at least {size} genes (vocabulary.size)",
+            "lower vocabulary.size or use a fuller annotation",
+        )
     return pd.concat([coding, others.head(size - len(coding))])

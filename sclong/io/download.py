@@ -161,8 +161,15 @@ def _append(response: http.client.HTTPResponse, part: IO[bytes], size: int, offs
 def _explain(reason: object) -> _TransientError | AddressError:
     """Tell a failure that another request may mend from one that it cannot."""
     text = f"{type(reason).__name__}: {reason}" if isinstance(reason, Exception) else str(reason)
-    transient = (TimeoutError, ConnectionResetError, ConnectionAbortedError, BrokenPipeError, ssl.SSLError,
-                 http.client.IncompleteRead, http.client.BadStatusLine)  # fmt: skip
+    transient = (
+        TimeoutError,
+        ConnectionResetError,
+        ConnectionAbortedError,
+        BrokenPipeError,
+        ssl.SSLError,
+        http.client.IncompleteRead,
+        http.client.BadStatusLine,
+    )
     if isinstance(reason, transient) and not isinstance(reason, ssl.SSLCertVerificationError):
         return _TransientError(text)
     return AddressError(text)

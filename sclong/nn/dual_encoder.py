@@ -13,8 +13,8 @@ from typing import NamedTuple
 import torch
 from torch import nn
 
-from sclong.config_sections import Architecture
-from sclong.knowledge.similarity import GoGraph
+from sclong.config.sections import Architecture
+from sclong.genes.go_graph import GoGraph
 from sclong.nn.expression_encoder import ValueEncoder
 from sclong.nn.favor import FavorAttention
 from sclong.nn.gene_encoder import GeneTable, GoEncoder
@@ -96,9 +96,12 @@ class DualEncoder(nn.Module):
         self.base_to_large = nn.Linear(dim, arch.large_dim)
         self.large_in_norm = nn.LayerNorm(arch.large_dim)
         self.large_encoder = Performer(
-            arch.large_dim, arch.large_depth, arch.large_heads, arch.large_dim_head,
+            arch.large_dim,
+            arch.large_depth,
+            arch.large_heads,
+            arch.large_dim_head,
             replace(options, attention=arch.top_attention),
-        )  # fmt: skip
+        )
         self.large_to_base = nn.Linear(arch.large_dim, dim)
         self.large_to_base_out_norm = nn.LayerNorm(dim)
         self.decoder = Performer(dim, arch.decoder_depth, arch.decoder_heads, arch.decoder_dim_head, options)

@@ -18,9 +18,16 @@ from sclong.nn.favor_features import EPS, Stabilizer, key_features, n_random_fea
 Kernels = Literal["fast", "blocks", "oracle"]
 
 __all__ = [
-    "EPS", "FavorAttention", "Kernels", "Stabilizer", "favor_attention", "key_features", "n_random_features",
-    "oracle_attention", "query_features",
-]  # fmt: skip
+    "EPS",
+    "FavorAttention",
+    "Kernels",
+    "Stabilizer",
+    "favor_attention",
+    "key_features",
+    "n_random_features",
+    "oracle_attention",
+    "query_features",
+]
 
 
 def favor_attention(

@@ -146,9 +146,14 @@ def _forward(ctx: Any, qkv_BN3HD: torch.Tensor, projection_MD: torch.Tensor, sta
         [_query(qkv_BN3HD[b, :, 0].transpose(0, 1), context_BHME[b], directions_HDM, out_BNHD[b]) for b in range(cells)]
     )
     ctx.save_for_backward(
-        qkv_BN3HD, projection_MD, context_BHME, log_weight_BHN - stabilizer_BH.unsqueeze(-1),
-        top_BHN == stabilizer_BH.unsqueeze(-1), out_BNHD, denominator_BHN,
-    )  # fmt: skip
+        qkv_BN3HD,
+        projection_MD,
+        context_BHME,
+        log_weight_BHN - stabilizer_BH.unsqueeze(-1),
+        top_BHN == stabilizer_BH.unsqueeze(-1),
+        out_BNHD,
+        denominator_BHN,
+    )
     ctx.stabilizer = stabilizer
     return out_BNHD
 
@@ -164,15 +169,25 @@ def _backward(ctx: Any, dout_BNHD: torch.Tensor) -> torch.Tensor:
         q_HND, k_HND, v_HND = qkv_BN3HD[b].permute(1, 2, 0, 3)
         dq_HND, dk_HND, dv_HND = dqkv_BN3HD[b].permute(1, 2, 0, 3)
         dcontext_HME = _query_backward(
-            q_HND, context_BHME[b], directions_HDM, out_BNHD[b].transpose(0, 1), denominator_BHN[b],
-            dout_BNHD[b].transpose(0, 1), dq_HND, through,
-        )  # fmt: skip
+            q_HND,
+            context_BHME[b],
+            directions_HDM,
+            out_BNHD[b].transpose(0, 1),
+            denominator_BHN[b],
+            dout_BNHD[b].transpose(0, 1),
+            dq_HND,
+            through,
+        )
         lost_BH.append(_key_backward(k_HND, v_HND, dcontext_HME, directions_HDM, log_weight_BHN[b], dk_HND, dv_HND))
     if through:
         _through_the_stabilizer(
-            qkv_BN3HD[:, :, 1], dqkv_BN3HD[:, :, 1], directions_HDM[0], highest_BHN, torch.stack(lost_BH),
+            qkv_BN3HD[:, :, 1],
+            dqkv_BN3HD[:, :, 1],
+            directions_HDM[0],
+            highest_BHN,
+            torch.stack(lost_BH),
             ctx.stabilizer,
-        )  # fmt: skip
+        )
     return dqkv_BN3HD
 
 

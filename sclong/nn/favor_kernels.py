@@ -45,11 +45,35 @@ def _context_step(acc, z, top, directions, x, y, weight, shift, KEYS: tl.constex
 
 @triton.jit
 def context_kernel(
-    x_ptr, x_b, x_n, x_h, y_ptr, y_b, y_n, y_h, directions_ptr, top_ptr, den_ptr, dden_ptr,
-    context_ptr, z_ptr, max_ptr, sum_ptr, weight_ptr, H, N, S,
-    KEYS: tl.constexpr, D: tl.constexpr, MAIN: tl.constexpr, TAIL: tl.constexpr, TM: tl.constexpr, TN: tl.constexpr,
-    CHUNK: tl.constexpr, PRECISION: tl.constexpr,
-):  # fmt: skip
+    x_ptr,
+    x_b,
+    x_n,
+    x_h,
+    y_ptr,
+    y_b,
+    y_n,
+    y_h,
+    directions_ptr,
+    top_ptr,
+    den_ptr,
+    dden_ptr,
+    context_ptr,
+    z_ptr,
+    max_ptr,
+    sum_ptr,
+    weight_ptr,
+    H,
+    N,
+    S,
+    KEYS: tl.constexpr,
+    D: tl.constexpr,
+    MAIN: tl.constexpr,
+    TAIL: tl.constexpr,
+    TM: tl.constexpr,
+    TN: tl.constexpr,
+    CHUNK: tl.constexpr,
+    PRECISION: tl.constexpr,
+):
     """Sum feature^T [y | weight] over a chunk. Keys: y = v, weight 1. Queries: y = dout / den, weight d den."""
     chunk, bh, tile = tl.program_id(0), tl.program_id(1), tl.program_id(2)
     x_ptr = _head(x_ptr, bh, H, x_b, x_h)
@@ -109,9 +133,23 @@ def context_kernel(
 
 @triton.jit
 def combine_kernel(
-    parts_ptr, z_parts_ptr, sum_ptr, weight_ptr, stabilizer_ptr, context_ptr, z_ptr, floor_ptr, z_floor_ptr, S, M,
-    EPS: tl.constexpr, SCALE: tl.constexpr, D: tl.constexpr, PADDED: tl.constexpr, TM: tl.constexpr,
-):  # fmt: skip
+    parts_ptr,
+    z_parts_ptr,
+    sum_ptr,
+    weight_ptr,
+    stabilizer_ptr,
+    context_ptr,
+    z_ptr,
+    floor_ptr,
+    z_floor_ptr,
+    S,
+    M,
+    EPS: tl.constexpr,
+    SCALE: tl.constexpr,
+    D: tl.constexpr,
+    PADDED: tl.constexpr,
+    TM: tl.constexpr,
+):
     """Add chunks and the other side's floor: context, z; and eps times their column sums, this side's floor."""
     bh = tl.program_id(0).to(tl.int64)
     d = tl.program_id(1) * 16 + tl.arange(0, 16)
@@ -153,10 +191,27 @@ def _query_step(
 
 @triton.jit
 def query_kernel(
-    q_ptr, q_b, q_n, q_h, directions_ptr, context_ptr, z_ptr, floor_ptr, z_floor_ptr, out_ptr, top_ptr, den_ptr, H, N,
-    D: tl.constexpr, MAIN: tl.constexpr, TAIL: tl.constexpr, TM: tl.constexpr, TN: tl.constexpr,
+    q_ptr,
+    q_b,
+    q_n,
+    q_h,
+    directions_ptr,
+    context_ptr,
+    z_ptr,
+    floor_ptr,
+    z_floor_ptr,
+    out_ptr,
+    top_ptr,
+    den_ptr,
+    H,
+    N,
+    D: tl.constexpr,
+    MAIN: tl.constexpr,
+    TAIL: tl.constexpr,
+    TM: tl.constexpr,
+    TN: tl.constexpr,
     PRECISION: tl.constexpr,
-):  # fmt: skip
+):
     """Write attended values of a tile of queries, their largest exponents and their denominators."""
     n, bh = tl.program_id(0) * TN + tl.arange(0, TN), tl.program_id(1).to(tl.int64)
     d = tl.arange(0, D)
@@ -184,9 +239,24 @@ def query_kernel(
 
 @triton.jit
 def _gradient_step(
-    dx, dy, total, top, at_top, x, y, weight, shift, directions_ptr, context_ptr, z_ptr, m,
-    KEYS: tl.constexpr, ARGMAX: tl.constexpr, D: tl.constexpr, PRECISION: tl.constexpr,
-):  # fmt: skip
+    dx,
+    dy,
+    total,
+    top,
+    at_top,
+    x,
+    y,
+    weight,
+    shift,
+    directions_ptr,
+    context_ptr,
+    z_ptr,
+    m,
+    KEYS: tl.constexpr,
+    ARGMAX: tl.constexpr,
+    D: tl.constexpr,
+    PRECISION: tl.constexpr,
+):
     directions = _rows(directions_ptr, m, D, D)
     context = _rows(context_ptr, m, D, D)
     s = _dot(x, tl.trans(directions), None, PRECISION)
@@ -205,11 +275,42 @@ def _gradient_step(
 
 @triton.jit
 def gradient_kernel(
-    x_ptr, x_b, x_n, x_h, y_ptr, y_b, y_n, y_h, directions_ptr, context_ptr, z_ptr, floor_ptr, top_ptr, den_ptr,
-    dden_ptr, out_ptr, dx_ptr, dx_b, dx_n, dx_h, dy_ptr, dy_b, dy_n, dy_h, total_ptr, H, N,
-    KEYS: tl.constexpr, THROUGH: tl.constexpr, D: tl.constexpr, MAIN: tl.constexpr, TAIL: tl.constexpr,
-    TM: tl.constexpr, TN: tl.constexpr, PRECISION: tl.constexpr,
-):  # fmt: skip
+    x_ptr,
+    x_b,
+    x_n,
+    x_h,
+    y_ptr,
+    y_b,
+    y_n,
+    y_h,
+    directions_ptr,
+    context_ptr,
+    z_ptr,
+    floor_ptr,
+    top_ptr,
+    den_ptr,
+    dden_ptr,
+    out_ptr,
+    dx_ptr,
+    dx_b,
+    dx_n,
+    dx_h,
+    dy_ptr,
+    dy_b,
+    dy_n,
+    dy_h,
+    total_ptr,
+    H,
+    N,
+    KEYS: tl.constexpr,
+    THROUGH: tl.constexpr,
+    D: tl.constexpr,
+    MAIN: tl.constexpr,
+    TAIL: tl.constexpr,
+    TM: tl.constexpr,
+    TN: tl.constexpr,
+    PRECISION: tl.constexpr,
+):
     """Keys (y = v): dk and dv, the stabilizer held. Queries (y = dout): dq, and the gradient of the denominators."""
     n, bh = tl.program_id(0) * TN + tl.arange(0, TN), tl.program_id(1).to(tl.int64)
     rows = tl.minimum(n, N - 1)
@@ -237,14 +338,44 @@ def gradient_kernel(
     at_top = tl.zeros([TN], tl.int32)
     for start in range(0, MAIN, TM):
         dx, dy, total, top, at_top = _gradient_step(
-            dx, dy, total, top, at_top, x, y, weight, shift, directions_ptr, context_ptr, z_ptr,
-            start + tl.arange(0, TM), KEYS, THROUGH and not KEYS, D, PRECISION,
-        )  # fmt: skip
+            dx,
+            dy,
+            total,
+            top,
+            at_top,
+            x,
+            y,
+            weight,
+            shift,
+            directions_ptr,
+            context_ptr,
+            z_ptr,
+            start + tl.arange(0, TM),
+            KEYS,
+            THROUGH and not KEYS,
+            D,
+            PRECISION,
+        )
     if TAIL:
         dx, dy, total, top, at_top = _gradient_step(
-            dx, dy, total, top, at_top, x, y, weight, shift, directions_ptr, context_ptr, z_ptr,
-            MAIN + tl.arange(0, TAIL), KEYS, THROUGH and not KEYS, D, PRECISION,
-        )  # fmt: skip
+            dx,
+            dy,
+            total,
+            top,
+            at_top,
+            x,
+            y,
+            weight,
+            shift,
+            directions_ptr,
+            context_ptr,
+            z_ptr,
+            MAIN + tl.arange(0, TAIL),
+            KEYS,
+            THROUGH and not KEYS,
+            D,
+            PRECISION,
+        )
     if THROUGH and not KEYS:
         dx -= total[:, None] * _rows(directions_ptr, at_top, D, D).to(tl.float32)
     dx = dx * 0.6931471805599453 - total[:, None] * x.to(tl.float32) * (1.0 / D**0.5)

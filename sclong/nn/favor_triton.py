@@ -226,17 +226,30 @@ class _Launcher:
         else:
             grid = (-(-self.N // tile.positions), self.B * self.H)
         getattr(self.kernels, f"{name}_kernel")[grid](
-            *args, self.H, self.N, **constants, D=self.D, MAIN=self.main, TAIL=self.tail, TM=features,
-            TN=tile.positions, PRECISION=self.precision, num_warps=tile.warps, num_stages=tile.stages,
-        )  # fmt: skip
+            *args,
+            self.H,
+            self.N,
+            **constants,
+            D=self.D,
+            MAIN=self.main,
+            TAIL=self.tail,
+            TM=features,
+            TN=tile.positions,
+            PRECISION=self.precision,
+            num_warps=tile.warps,
+            num_stages=tile.stages,
+        )
 
     def parts(self, x_BHND: torch.Tensor, y_BHND: torch.Tensor, directions_PD: torch.Tensor, *stats: Any) -> _Parts:
         """Sum features and values over chunks; `stats` of queries: largest exponents, denominators, their gradients."""
         lead = (self.B, self.H, self.S)
         parts = _Parts(
-            self.new(*lead, self.P, self.D), self.new(*lead, self.P), self.new(*lead, self.P), self.new(*lead, self.D),
+            self.new(*lead, self.P, self.D),
+            self.new(*lead, self.P),
+            self.new(*lead, self.P),
+            self.new(*lead, self.D),
             self.new(*lead),
-        )  # fmt: skip
+        )
         top, den, dden = stats or (None, None, None)
         self.launch(
             "context", *_strided(x_BHND), *_strided(y_BHND), directions_PD, top, den, dden, *parts, KEYS=not stats
@@ -249,14 +262,27 @@ class _Launcher:
         """  # noqa: D205
         lead = (self.B, self.H)
         results = (
-            self.new(*lead, self.P, self.D, dtype=self.dtype), self.new(*lead, self.P), self.new(*lead, self.D),
+            self.new(*lead, self.P, self.D, dtype=self.dtype),
+            self.new(*lead, self.P),
+            self.new(*lead, self.D),
             self.new(*lead),
-        )  # fmt: skip
+        )
         self.kernels.combine_kernel[(self.B * self.H, self.D // 16)](
-            parts.context, parts.z, parts.values, parts.weights, stabilizer_BH, *results, self.S, self.M,
-            EPS=EPS, SCALE=stabilizer_BH is not None, D=self.D, PADDED=self.P,
-            TM=self.kernels.triton.next_power_of_2(self.P), num_warps=8,
-        )  # fmt: skip
+            parts.context,
+            parts.z,
+            parts.values,
+            parts.weights,
+            stabilizer_BH,
+            *results,
+            self.S,
+            self.M,
+            EPS=EPS,
+            SCALE=stabilizer_BH is not None,
+            D=self.D,
+            PADDED=self.P,
+            TM=self.kernels.triton.next_power_of_2(self.P),
+            num_warps=8,
+        )
         return results
 
 
@@ -287,9 +313,19 @@ def _forward(
         run.launch("query", *_strided(q_BHND), directions_PD, context_BHPD, z_BHP, *floors, out_BNHD, top_BHN, den_BHN)
     through = stabilizer != "per_head"
     ctx.save_for_backward(
-        q_BHND, k_BHND, v_BHND, projection_MD, directions_PD, context_BHPD, z_BHP, out_BNHD, top_BHN, den_BHN,
-        stabilizer_BH, parts.top if through else None,
-    )  # fmt: skip
+        q_BHND,
+        k_BHND,
+        v_BHND,
+        projection_MD,
+        directions_PD,
+        context_BHPD,
+        z_BHP,
+        out_BNHD,
+        top_BHN,
+        den_BHN,
+        stabilizer_BH,
+        parts.top if through else None,
+    )
     ctx.stabilizer, ctx.through = stabilizer, through
     return out_BNHD
 
@@ -297,9 +333,19 @@ def _forward(
 def _backward(ctx: Any, dout_BNHD: torch.Tensor, dqkv_3BHND: tuple[torch.Tensor, ...]) -> None:
     """Write the gradients of queries, keys and values."""
     (
-        q_BHND, k_BHND, v_BHND, projection_MD, directions_PD, context_BHPD, z_BHP, out_BNHD, top_BHN, den_BHN,
-        stabilizer_BH, top_BHSP,
-    ) = ctx.saved_tensors  # fmt: skip
+        q_BHND,
+        k_BHND,
+        v_BHND,
+        projection_MD,
+        directions_PD,
+        context_BHPD,
+        z_BHP,
+        out_BNHD,
+        top_BHN,
+        den_BHN,
+        stabilizer_BH,
+        top_BHSP,
+    ) = ctx.saved_tensors
     dq_BHND, dk_BHND, dv_BHND = dqkv_3BHND
     dout_BHND = (dout_BNHD if dout_BNHD.stride(-1) == 1 else dout_BNHD.contiguous()).transpose(1, 2)
     run = _Launcher(q_BHND, len(projection_MD))
@@ -308,17 +354,43 @@ def _backward(ctx: Any, dout_BNHD: torch.Tensor, dqkv_3BHND: tuple[torch.Tensor,
         n_tiles = -(-run.N // TILES[run.dtype]["gradient"].positions)
         total_BHT = run.new(run.B, run.H, n_tiles)
         run.launch(
-            "gradient", *_strided(q_BHND), *_strided(dout_BHND), directions_PD, context_BHPD, z_BHP, None, top_BHN,
-            den_BHN, dden_BHN, out_BNHD, *_strided(dq_BHND), *_strided(dq_BHND), None,
-            KEYS=False, THROUGH=ctx.through,
-        )  # fmt: skip
+            "gradient",
+            *_strided(q_BHND),
+            *_strided(dout_BHND),
+            directions_PD,
+            context_BHPD,
+            z_BHP,
+            None,
+            top_BHN,
+            den_BHN,
+            dden_BHN,
+            out_BNHD,
+            *_strided(dq_BHND),
+            *_strided(dq_BHND),
+            None,
+            KEYS=False,
+            THROUGH=ctx.through,
+        )
         parts = run.parts(q_BHND, dout_BHND, directions_PD, top_BHN, den_BHN, dden_BHN)
         dcontext_BHPD, dz_BHP, floor_BHD, _ = run.combine(parts)
         run.launch(
-            "gradient", *_strided(k_BHND), *_strided(v_BHND), directions_PD, dcontext_BHPD, dz_BHP, floor_BHD,
-            stabilizer_BH, None, None, None, *_strided(dk_BHND), *_strided(dv_BHND), total_BHT,
-            KEYS=True, THROUGH=ctx.through,
-        )  # fmt: skip
+            "gradient",
+            *_strided(k_BHND),
+            *_strided(v_BHND),
+            directions_PD,
+            dcontext_BHPD,
+            dz_BHP,
+            floor_BHD,
+            stabilizer_BH,
+            None,
+            None,
+            None,
+            *_strided(dk_BHND),
+            *_strided(dv_BHND),
+            total_BHT,
+            KEYS=True,
+            THROUGH=ctx.through,
+        )
         if ctx.through:
             _through_the_stabilizer(
                 k_BHND, dk_BHND, projection_MD, directions_PD, top_BHSP, total_BHT.sum(-1), ctx.stabilizer

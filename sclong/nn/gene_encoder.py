@@ -16,7 +16,7 @@ from scipy import sparse
 from torch import nn
 from torch_geometric.nn import SGConv
 
-from sclong.knowledge.similarity import GoGraph
+from sclong.genes.go_graph import GoGraph
 from sclong.nn.favor import Kernels
 
 warnings.filterwarnings("ignore", message="Sparse CSR tensor support is in beta")

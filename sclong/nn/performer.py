@@ -18,7 +18,7 @@ from sclong.nn.favor import ExactAttention, FavorAttention, Kernels, Stabilizer
 
 @dataclass(frozen=True)
 class PerformerOptions:
-    """How a Performer computes; see the keys of the same names in :class:`sclong.config.Architecture`."""
+    """How a Performer computes; see the keys of the same names in :class:`sclong.config.load.Architecture`."""
 
     ff_mult: int = 4
     stabilizer: Stabilizer = "per_head"

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from sclong.cards import BenchmarkCard, DataSpec
-from sclong.config_sections import CorpusConfig, CorpusSource, VocabularyConfig
+from sclong.config.cards import BenchmarkCard, DataSpec
+from sclong.config.sections import CorpusConfig, CorpusSource, VocabularyConfig
 from sclong.errors import ConfigError, nearest
 
 
@@ -78,9 +78,10 @@ def plan_corpus(
         if name not in cards:
             like = nearest(name, cards)
             raise ConfigError(
-                f"corpus.exclude_benchmarks: no card named {name!r}", f"names of {', '.join(sorted(cards))}",
+                f"corpus.exclude_benchmarks: no card named {name!r}",
+                f"names of {', '.join(sorted(cards))}",
                 f"write {like[0]!r}" if like else "remove the name",
-            )  # fmt: skip
+            )
         spec, why = choose_data(cards[name])
         if spec is None:
             not_excluded[name] = why

@@ -17,8 +17,8 @@ from typing import Any
 
 from sclong.io.sources import availability
 from sclong.io.tables import read_tsv
-from sclong.plan import Plan
-from sclong.plan_jobs import Job
+from sclong.plan.jobs import Job
+from sclong.plan.plan import Plan
 
 PAPER_CELLS = 48_000_000
 CPU_S_PER_MILLION = {"census_part": 183, "find_overlap": 324, "shards": 3, "corpus_summary": 28}
@@ -168,7 +168,7 @@ def work_out(plan: Plan, jobs: Sequence[Job], attempts: Attempts | None = None) 
     plan
         The configuration they belong to.
     jobs
-        From :func:`sclong.plan_jobs.dry_run`.
+        From :func:`sclong.plan.jobs.dry_run`.
     attempts
         How the profile starts a failed job again (:func:`attempts_of`); default: never.
     """
@@ -202,10 +202,18 @@ def _rule_cost(kind: str, jobs: Sequence[Job], plan: Plan, cells: int | None) ->
     limits = [job.runtime_min for job in jobs if job.runtime_min is not None]
     largest = max(jobs, key=lambda job: job.gpus)
     return RuleCost(
-        kind, len(jobs), max(job.threads for job in jobs), max(memory) / 1000 if memory else None,
-        max(limits) / 60 if limits else None, max(job.nodes for job in jobs), largest.gpus, largest.partition,
-        cpu_hours, gpus_h, rests_on,
-    )  # fmt: skip
+        kind,
+        len(jobs),
+        max(job.threads for job in jobs),
+        max(memory) / 1000 if memory else None,
+        max(limits) / 60 if limits else None,
+        max(job.nodes for job in jobs),
+        largest.gpus,
+        largest.partition,
+        cpu_hours,
+        gpus_h,
+        rests_on,
+    )
 
 
 def _fetching(plan: Plan, jobs: Sequence[Job], cells: int | None, counted: str) -> list[Figure]:
@@ -360,10 +368,19 @@ def as_table(costs: Costs) -> str:
     """Return everything as two tables for people, and notes."""
     header = ["kind of job", "jobs", "threads", "memory GB", "limit h", "nodes", "GPUs", "CPU-hours", "GPU-hours"]
     rows: list[list[Any]] = [
-        [r.kind, str(r.jobs), str(r.threads), _text(r.mem_gb), _text(r.limit_h), str(r.nodes), str(r.gpus),
-         _text(r.cpu_hours), _text(r.gpu_hours, 0) if r.gpus or r.gpu_hours is not None else "-"]
+        [
+            r.kind,
+            str(r.jobs),
+            str(r.threads),
+            _text(r.mem_gb),
+            _text(r.limit_h),
+            str(r.nodes),
+            str(r.gpus),
+            _text(r.cpu_hours),
+            _text(r.gpu_hours, 0) if r.gpus or r.gpu_hours is not None else "-",
+        ]
         for r in costs.rules
-    ]  # fmt: skip
+    ]
     if any(r.partition for r in costs.rules):
         header.append("partition")
         rows = [[*row, r.partition or "-"] for row, r in zip(rows, costs.rules, strict=True)]
@@ -379,7 +396,8 @@ def _columns(rows: Sequence[Sequence[str]]) -> list[str]:
     widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
     left = {0, len(widths) - 1}
     return [
-        "  ".join(f"{c:<{w}}" if i in left else f"{c:>{w}}" for i, (c, w) in enumerate(zip(row, widths, strict=True)))
-        .rstrip()
+        "  ".join(
+            f"{c:<{w}}" if i in left else f"{c:>{w}}" for i, (c, w) in enumerate(zip(row, widths, strict=True))
+        ).rstrip()
         for row in rows
-    ]  # fmt: skip
+    ]

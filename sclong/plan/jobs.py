@@ -1,6 +1,6 @@
 """The jobs that a run would submit, as Snakemake's own dry run finds them.
 
-``python -m sclong.plan_jobs ARGUMENTS`` is that dry run: Snakemake with the same arguments, whose jobs are printed as
+``python -m sclong.plan.jobs ARGUMENTS`` is that dry run: Snakemake with the same arguments, whose jobs are printed as
 JSON. It is a process of its own, since Snakemake cannot be asked twice in one.
 """
 
@@ -18,7 +18,7 @@ from typing import Any
 
 import yaml
 
-from sclong.cards import load_yaml
+from sclong.config.cards import load_yaml
 from sclong.errors import ConfigError, SclongError
 
 TIME_OUT_S = 600
@@ -69,10 +69,16 @@ def job_of(rule: str, threads: int, resources: Mapping[str, Any], outputs: Seque
     per_node = re.fullmatch(r"gpu:(?:[^:]+:)?(\d+)", str(resources.get("gres", "")))
     number = {key: value if isinstance(value := resources.get(key), int) else None for key in ("mem_mb", "runtime")}
     return Job(
-        rule, threads, number["mem_mb"], number["runtime"],
-        int(per_node[1]) * nodes if per_node else int(resources.get("gpu", 0)), nodes,
-        resources.get("slurm_partition"), resources.get("slurm_account"), list(outputs),
-    )  # fmt: skip
+        rule,
+        threads,
+        number["mem_mb"],
+        number["runtime"],
+        int(per_node[1]) * nodes if per_node else int(resources.get("gpu", 0)),
+        nodes,
+        resources.get("slurm_partition"),
+        resources.get("slurm_account"),
+        list(outputs),
+    )
 
 
 def parse_settings(settings: Sequence[str]) -> dict[str, Any]:
@@ -157,7 +163,7 @@ def dry_run(
     DryRunError
         Snakemake ends with an error, which is passed on.
     """
-    command = [sys.executable, "-m", "sclong.plan_jobs", "-n", *targets, "--cores", "4096"]
+    command = [sys.executable, "-m", "sclong.plan.jobs", "-n", *targets, "--cores", "4096"]
     command += ["--profile", profile] if profile else []
     command += ["--config", *settings] if settings else []
     try:
@@ -176,7 +182,7 @@ def _main(arguments: Sequence[str]) -> int:
     from snakemake.cli import main
     from snakemake.logging import logger
 
-    from sclong import plan
+    from sclong.plan import plan
 
     make_plan = plan.make_plan
     config: dict[str, Any] = {}

@@ -8,13 +8,13 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from sclong.cards import BenchmarkCard, DataSpec, ModelCard, check_features_of, load_cards, meets
-from sclong.config import Config, load_architecture, load_config, select_cards
-from sclong.config_sections import Architecture
+from sclong.config.cards import BenchmarkCard, DataSpec, ModelCard, check_features_of, load_cards, meets
+from sclong.config.load import Config, load_architecture, load_config, select_cards
+from sclong.config.sections import Architecture
 from sclong.errors import CardError, ConfigError, FetchError, listing
 from sclong.io.sources import Source, availability, load_sources, missing_report
-from sclong.plan_corpus import CorpusPlan, plan_corpus
-from sclong.plan_rows import seeds_of, why_not
+from sclong.plan.corpus import CorpusPlan, plan_corpus
+from sclong.plan.rows import seeds_of, why_not
 from sclong.provenance import code_hash
 
 KINDS = ("world", "source", "resource", "file")
@@ -255,8 +255,7 @@ class Plan:
         """Say of each missing file what it is, where it comes from and where it belongs."""
         keys = [a.removeprefix("source:") for a in addresses if a.startswith("source:")]
         lines = [missing_report(keys, self.sources, self.config.data_dir)] if keys else []
-        lines += [f"  {self.path(a)}: put it there by hand"
-                  for a in addresses if a.startswith(("file:", "resource:"))]  # fmt: skip
+        lines += [f"  {self.path(a)}: put it there by hand" for a in addresses if a.startswith(("file:", "resource:"))]
         return "\n".join(lines)
 
     def require_local_census(self) -> None:
@@ -269,9 +268,10 @@ class Plan:
         census = self.config.corpus.census
         if census is not None and (census.uri is None or "://" in census.uri):
             raise FetchError(
-                f"offline, and the corpus reads release {census.version} of the CELLxGENE Census", "a copy on a disk",
+                f"offline, and the corpus reads release {census.version} of the CELLxGENE Census",
+                "a copy on a disk",
                 "name the folder of a copy (corpus.census.uri), or drop offline: true, or set corpus.census: null",
-            )  # fmt: skip
+            )
 
     def offline_error(self, paths: list[str]) -> FetchError:
         """Build the one error that lists every file an offline run lacks, and what can run without them."""

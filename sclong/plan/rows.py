@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from sclong.cards import BenchmarkCard, DataSpec, ModelCard, meets, missing_input
-from sclong.config import Config
+from sclong.config.cards import BenchmarkCard, DataSpec, ModelCard, meets, missing_input
+from sclong.config.load import Config
 from sclong.errors import CardError
 
 # tasks whose own head (Task.solve) draws nothing: an embedding has one answer, whatever the seed

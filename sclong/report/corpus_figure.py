@@ -7,7 +7,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from sclong.data.corpus_summary import BIN
+from sclong.corpus.summary import BIN
 from sclong.report.figures import svg
 
 SHOWN = 15
@@ -20,7 +20,7 @@ def corpus_figure(cells: pd.DataFrame, genes: pd.DataFrame) -> str:
     Parameters
     ----------
     cells, genes
-        The tables that :func:`~sclong.data.corpus_summary.summarise_corpus` wrote.
+        The tables that :func:`~sclong.corpus.summary.summarise_corpus` wrote.
 
     Returns
     -------

@@ -12,8 +12,12 @@ from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 
 ROLE_COLOURS = {
-    "floor": "#8c8c8c", "ceiling": "#c9a227", "classical": "#3b75af", "ablation": "#e08214", "model": "#1b7837",
-}  # fmt: skip
+    "floor": "#8c8c8c",
+    "ceiling": "#c9a227",
+    "classical": "#3b75af",
+    "ablation": "#e08214",
+    "model": "#1b7837",
+}
 
 HIDDEN_CURVES = (
     ("held_out_loss_replaced", "scLong", "#1b7837", "o-"),

@@ -14,13 +14,13 @@ from sclong.io.tables import read_tsv
 from sclong.provenance import environment
 from sclong.report.corpus_figure import corpus_figure
 from sclong.report.figures import ROLE_COLOURS, scores_figure, training_figure
-from sclong.report.integration_figure import integration_pictures, setting
-from sclong.report.perturbation_figure import perturbation_figure
 from sclong.report.tables import read_metrics
+from sclong.tasks.batch_integration.figure import integration_pictures, setting
+from sclong.tasks.genetic_perturbation.figure import perturbation_figure
 
 if TYPE_CHECKING:
-    from sclong.cards import PaperNumber
-    from sclong.plan import Plan
+    from sclong.config.cards import PaperNumber
+    from sclong.plan.plan import Plan
 
 TEMPLATE = Path(__file__).with_name("page.html.j2")
 
@@ -138,11 +138,13 @@ def hidden_values(log: pd.DataFrame) -> dict[str, Any] | None:
     model, tables = last["held_out_loss_replaced"], (last["baseline_gene_mean"], last["baseline_tissue_mean"])
     beaten = sum(model < table for table in tables)
     return {
-        "model": model, "gene_mean": tables[0], "tissue_mean": tables[1],
+        "model": model,
+        "gene_mean": tables[0],
+        "tissue_mean": tables[1],
         "correlation": last["held_out_gene_correlation"],
         "tissue_correlation": last["baseline_tissue_mean_correlation"],
         "verdict": ("worse than both", "better than one of them", "better than both")[beaten],
-    }  # fmt: skip
+    }
 
 
 def _held_out(log: pd.DataFrame) -> tuple[float, float] | None:

@@ -8,16 +8,38 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from sclong.cards import BenchmarkCard, DataSpec, PaperNumber
+from sclong.benchmark.statistics import mean_interval
+from sclong.config.cards import BenchmarkCard, DataSpec, PaperNumber
 from sclong.io.tables import read_tsv
-from sclong.metrics.statistics import mean_interval
 
 KEYS = ["benchmark", "task", "dataset", "protocol", "scenario", "metric", "direction", "model"]
 SUMMARY_COLUMNS = [
-    "benchmark", "task", "dataset", "protocol", "scenario", "metric", "primary", "direction", "model", "role",
-    "seeds", "mean", "sd", "ci95_low", "ci95_high", "n", "unit_of_uncertainty", "floor", "ceiling", "percent_of_range",
-    "paper_value", "paper_sd", "paper_where", "delta", "verdict",
-]  # fmt: skip
+    "benchmark",
+    "task",
+    "dataset",
+    "protocol",
+    "scenario",
+    "metric",
+    "primary",
+    "direction",
+    "model",
+    "role",
+    "seeds",
+    "mean",
+    "sd",
+    "ci95_low",
+    "ci95_high",
+    "n",
+    "unit_of_uncertainty",
+    "floor",
+    "ceiling",
+    "percent_of_range",
+    "paper_value",
+    "paper_sd",
+    "paper_where",
+    "delta",
+    "verdict",
+]
 ROLE_ORDER = ["floor", "ceiling", "classical", "ablation", "model"]
 
 
@@ -92,9 +114,14 @@ def summarize(
         row.update(
             role=roles[str(row["model"])],
             primary=cards[str(row["benchmark"])].primary_metric == row["metric"],
-            seeds=group["seed"].nunique(), mean=mean, sd=sd, ci95_low=low, ci95_high=high,
-            n=int(group["n"].iloc[0]), unit_of_uncertainty=group["unit_of_uncertainty"].iloc[0],
-        )  # fmt: skip
+            seeds=group["seed"].nunique(),
+            mean=mean,
+            sd=sd,
+            ci95_low=low,
+            ci95_high=high,
+            n=int(group["n"].iloc[0]),
+            unit_of_uncertainty=group["unit_of_uncertainty"].iloc[0],
+        )
         rows.append(row)
     out = pd.DataFrame(rows)
     out = _add_range(out)
@@ -116,8 +143,9 @@ def summarize(
     )
     order = order.sort_values(
         ["_benchmark", "primary", "metric", "scenario", "_role", "model"],
-        ascending=[True, False, True, True, True, True], kind="stable",
-    )  # fmt: skip
+        ascending=[True, False, True, True, True, True],
+        kind="stable",
+    )
     return order[SUMMARY_COLUMNS].reset_index(drop=True)
 
 
@@ -143,5 +171,20 @@ def _add_range(table: pd.DataFrame) -> pd.DataFrame:
 def primary_table(summary: pd.DataFrame, columns: Sequence[str] = ("mean", "ci95_low", "ci95_high")) -> pd.DataFrame:
     """Return the rows of the primary metrics, for a reader: one line per benchmark, scenario and model."""
     rows = summary[summary["primary"].astype(str).str.lower() == "true"]
-    return rows[["benchmark", "scenario", "metric", "direction", "model", "role", "seeds", *columns,
-                 "floor", "ceiling", "percent_of_range", "paper_value", "verdict"]].reset_index(drop=True)  # fmt: skip
+    return rows[
+        [
+            "benchmark",
+            "scenario",
+            "metric",
+            "direction",
+            "model",
+            "role",
+            "seeds",
+            *columns,
+            "floor",
+            "ceiling",
+            "percent_of_range",
+            "paper_value",
+            "verdict",
+        ]
+    ].reset_index(drop=True)

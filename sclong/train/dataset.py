@@ -10,11 +10,11 @@ from collections.abc import Sequence
 
 import numpy as np
 import torch
-from scipy import sparse
 
-from sclong.data.normalize import normalize_cell, normalize_counts
+from sclong.cells.normalize import normalize_cell, normalize_counts
+from sclong.corpus.shards import ShardStore
 from sclong.errors import InputDataError
-from sclong.io.shards import ShardStore
+from sclong.nn.values import dense_with_pad
 from sclong.seeding import derive_seed, rng
 
 ROUNDS = 8
@@ -132,7 +132,7 @@ class PretrainingCells:
     held_out_by
         "donor", "dataset", or "cell": the published cut, where cells of one donor are on both sides.
     normalization
-        What counts become; see :func:`sclong.data.normalize.normalize_cell`.
+        What counts become; see :func:`sclong.cells.normalize.normalize_cell`.
 
     Attributes
     ----------
@@ -185,11 +185,3 @@ class PretrainingCells:
         """Return what :meth:`values` returns, from dense counts cell by cell (the twin that tests compare with)."""
         counts_BN = np.pad(self.store.rows(rows).toarray(), ((0, 0), (0, 1)))
         return torch.from_numpy(np.stack([normalize_cell(counts_N, self.normalization) for counts_N in counts_BN]))
-
-
-def dense_with_pad(values: sparse.csr_matrix) -> torch.Tensor:
-    """Return a sparse (cells, genes) matrix as a dense (cells, genes + 1) float32 tensor, the last column (PAD) 0."""
-    values = sparse.csr_matrix(values)
-    shape = values.shape[0], values.shape[1] + 1
-    wide = sparse.csr_matrix((values.data, values.indices, values.indptr), shape=shape)
-    return torch.from_numpy(wide.toarray().astype(np.float32, copy=False))

@@ -11,11 +11,11 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from sclong.config_sections import PretrainConfig
-from sclong.data.dataset import PretrainingCells
-from sclong.data.masking import Masked, mask_values
+from sclong.config.sections import PretrainConfig
 from sclong.io.files import read_json, write_json
 from sclong.seeding import derive_seed, rng
+from sclong.train.dataset import PretrainingCells
+from sclong.train.masking import Masked, mask_values
 from sclong.train.parallel import Replica, World
 from sclong.train.step import ErrorSums, cells_per_pass, means, squared_errors
 
@@ -79,10 +79,14 @@ def held_out_parts(
         rows = cells.validation[places]
         values_BN = cells.values(rows) if len(rows) else torch.zeros(1, cells.store.n_genes + 1)
         masked = mask_values(
-            values_BN, seed, 0, config.mask_fraction, config.replace_fraction,
+            values_BN,
+            seed,
+            0,
+            config.mask_fraction,
+            config.replace_fraction,
             zero_fraction=config.mask_zero_fraction if len(rows) else 0.0,
             places=places.tolist() if len(rows) else None,
-        )  # fmt: skip
+        )
         yield rows if len(rows) else np.array([-1]), masked
 
 

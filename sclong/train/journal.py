@@ -7,7 +7,7 @@ import os
 from pathlib import Path
 from typing import Any
 
-from sclong.config_sections import Architecture, PretrainConfig
+from sclong.config.sections import Architecture, PretrainConfig
 from sclong.io.files import write_text, writing
 from sclong.runlog import LOGGER
 from sclong.train.monitor import Monitor

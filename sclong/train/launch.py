@@ -18,30 +18,18 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from sclong.config_sections import PretrainConfig
+from sclong.config.sections import PretrainConfig
 from sclong.errors import SclongError
 from sclong.io.files import write_json, write_text
 from sclong.runlog import LOGGER
+from sclong.train.stop import TrainingStoppedError
 
-RETRY = 75
-"""Exit code of a training that was asked to stop and can go on: EX_TEMPFAIL of sysexits.h."""
 SHUTDOWN_S = 600
 """Seconds that torchrun waits for processes that were asked to stop."""
 
 
-NO_EFFECT = {
-    "device", "threads", "workers", "parallel", "processes", "nodes", "micro_batch_size", "checkpoint_every",
-    "keep_checkpoints", "keep_every", "log_every", "explosion_factor", "peak_tflops", "tensorboard",
-}  # fmt: skip
-"""Keys of the configuration that may change while a training goes on (results change by rounding, if at all)."""
-
-
 class TrainingFailedError(SclongError):
     """A process of the training failed; its log says why."""
-
-
-class TrainingStoppedError(SclongError):
-    """The training was asked to stop; its checkpoint is written."""
 
 
 def command(config: PretrainConfig, job: Path, python: str = sys.executable) -> list[str]:
@@ -78,9 +66,16 @@ def command(config: PretrainConfig, job: Path, python: str = sys.executable) -> 
         f"{shlex.join(module)}"
     )
     return [
-        "srun", f"--nodes={nodes}", f"--ntasks={nodes}", "--ntasks-per-node=1",
-        f"--cpus-per-task={config.threads * config.processes}", "--kill-on-bad-exit=1", "bash", "-c", per_node,
-    ]  # fmt: skip
+        "srun",
+        f"--nodes={nodes}",
+        f"--ntasks={nodes}",
+        "--ntasks-per-node=1",
+        f"--cpus-per-task={config.threads * config.processes}",
+        "--kill-on-bad-exit=1",
+        "bash",
+        "-c",
+        per_node,
+    ]
 
 
 def resources(config: PretrainConfig) -> dict[str, Any]:
@@ -115,7 +110,7 @@ def launch(job: Mapping[str, Any]) -> None:
     refuse_second_job(path.parent)
     write_json(path, job)
     if config.processes * config.nodes == 1:
-        from sclong.train.__main__ import train
+        from sclong.train.job import train
 
         train(path)
         return
@@ -148,18 +143,21 @@ def refuse_second_job(work_dir: Path) -> None:
         LOGGER.warning("no squeue here: cannot ask whether SLURM job %s still trains in %s", other, work_dir)
     elif other != job and subprocess.run(asked, capture_output=True, text=True).stdout.strip():
         raise TrainingFailedError(
-            f"SLURM job {other} trains in {work_dir} already", "one job at a time",
+            f"SLURM job {other} trains in {work_dir} already",
+            "one job at a time",
             f"wait for its end (squeue --jobs={other}) or end it (scancel {other}), then start again",
-        )  # fmt: skip
+        )
     write_text(path, f"{job}\n")
 
 
 def run(arguments: list[str], threads: int) -> tuple[int, bool]:
     """Run a command, its lines into the log; return its exit code, and whether it was asked to stop."""
     environment = {
-        **os.environ, "OMP_NUM_THREADS": str(threads), "TORCH_ELASTIC_SHUTDOWN_TIMEOUT": str(SHUTDOWN_S),
+        **os.environ,
+        "OMP_NUM_THREADS": str(threads),
+        "TORCH_ELASTIC_SHUTDOWN_TIMEOUT": str(SHUTDOWN_S),
         "PYTHONUNBUFFERED": "1",
-    }  # fmt: skip
+    }
     ignored = signal.signal(signal.SIGUSR1, signal.SIG_IGN)  # inherited: torchrun would die of it
     process = subprocess.Popen(
         arguments, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace"

@@ -8,8 +8,8 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader, Dataset
 
-from sclong.data.dataset import PretrainingCells
 from sclong.errors import ConfigError
+from sclong.train.dataset import PretrainingCells
 
 
 def share_of_rank(batch_size: int, rank: int, world_size: int) -> slice:
@@ -22,9 +22,10 @@ def share_of_rank(batch_size: int, rank: int, world_size: int) -> slice:
     """
     if batch_size % world_size:
         raise ConfigError(
-            f"{batch_size} cells per step for {world_size} processes", "equal shares",
+            f"{batch_size} cells per step for {world_size} processes",
+            "equal shares",
             f"set pretrain.batch_size to a multiple of {world_size}",
-        )  # fmt: skip
+        )
     each = batch_size // world_size
     return slice(rank * each, (rank + 1) * each)
 
@@ -70,10 +71,14 @@ class CellLoader:
     ) -> None:
         share = share_of_rank(cells.order.batch_size, rank, world_size)
         self._loader = DataLoader(
-            _Steps(cells, share), batch_size=None, sampler=range(first_step, last_step + 1), num_workers=workers,
-            prefetch_factor=2 if workers else None, pin_memory=pin_memory,
+            _Steps(cells, share),
+            batch_size=None,
+            sampler=range(first_step, last_step + 1),
+            num_workers=workers,
+            prefetch_factor=2 if workers else None,
+            pin_memory=pin_memory,
             generator=torch.Generator(),  # else torch draws from its global one
-        )  # fmt: skip
+        )
 
     def __iter__(self) -> Iterator[tuple[int, np.ndarray, torch.Tensor]]:
         for step, rows, values in self._loader:

@@ -19,25 +19,24 @@ import torch
 
 from sclong.checkpoint.folder import save_checkpoint
 from sclong.checkpoint.start import start_gene_tables
-from sclong.config_sections import Architecture, PretrainConfig
-from sclong.data.dataset import PretrainingCells
-from sclong.data.loader import CellLoader
-from sclong.data.vocabulary import Vocabulary, require_same_vocabulary
+from sclong.config.sections import NO_EFFECT, Architecture, PretrainConfig
+from sclong.corpus.shards import ShardStore
 from sclong.errors import CheckpointError
+from sclong.genes.go_graph import GoGraph
+from sclong.genes.vocabulary import Vocabulary, require_same_vocabulary
 from sclong.io.files import atomic_path, sha256_file
-from sclong.io.shards import ShardStore
-from sclong.knowledge.similarity import GoGraph
 from sclong.nn.dual_encoder import DualEncoder
 from sclong.runlog import LOGGER
 from sclong.seeding import derive_seed
+from sclong.train.dataset import PretrainingCells
 from sclong.train.evaluation import BASELINE_CELLS, baselines, evaluate
 from sclong.train.journal import Journal
-from sclong.train.launch import NO_EFFECT, TrainingStoppedError
+from sclong.train.loader import CellLoader
 from sclong.train.optim import make_optimizer, rate_of_step, set_learning_rate
 from sclong.train.parallel import Replica, World, choose_device, joined
 from sclong.train.state import claim_work_dir, restore_newest, save_state
 from sclong.train.step import Batch, DivergenceError, StepResult, training_step
-from sclong.train.stop import StopRequest
+from sclong.train.stop import StopRequest, TrainingStoppedError
 
 __all__ = ["NO_EFFECT", "DivergenceError", "TrainingStoppedError", "choose_device", "pretrain"]
 
@@ -147,9 +146,15 @@ def pretrain(
             whole.load_state_dict(weights, assign=True)
             log = work_dir / "training.jsonl"
             save_checkpoint(
-                export_dir, whole, arch, vocabulary, go_graph_path, training_log=log, card=card,
+                export_dir,
+                whole,
+                arch,
+                vocabulary,
+                go_graph_path,
+                training_log=log,
+                card=card,
                 normalization=config.normalization,
-            )  # fmt: skip
+            )
 
         world.by_first(export)
 
@@ -168,9 +173,13 @@ def run(training: Training, arch: Architecture) -> dict[str, Any]:
     journal = Journal(work_dir, config, arch, cells.store.n_genes + 1, world, first)
     LOGGER.info(
         "%s parameters; %d training cells, %d held-out cells of %d donors; %d process(es); %s",
-        f"{sum(p.numel() for p in training.replica.model.parameters()):,}", len(cells.order.rows),
-        len(cells.validation), len(cells.donors), world.size, f"goes on at step {first}" if first > 1 else "begins",
-    )  # fmt: skip
+        f"{sum(p.numel() for p in training.replica.model.parameters()):,}",
+        len(cells.order.rows),
+        len(cells.validation),
+        len(cells.donors),
+        world.size,
+        f"goes on at step {first}" if first > 1 else "begins",
+    )
     with closing(journal):
         known = baselines(cells, config, world, work_dir / "baselines.json")
         if first == 1:
@@ -194,9 +203,14 @@ def train(training: Training, journal: Journal, first: int, known: dict[str, flo
     config, world, model = training.config, training.world, training.replica.model
     limit = config.explosion_factor * (world.by_first(lambda: journal.start_loss) or math.inf)
     loader = CellLoader(
-        training.cells, first, config.steps, rank=world.rank, world_size=world.size, workers=config.workers,
+        training.cells,
+        first,
+        config.steps,
+        rank=world.rank,
+        world_size=world.size,
+        workers=config.workers,
         pin_memory=world.device.type == "cuda",
-    )  # fmt: skip
+    )
     for step, rows, values_BN in loader:
         if config.redraw_every and step > 1 and (step - 1) % config.redraw_every == 0:
             model.redraw_features(torch.Generator().manual_seed(derive_seed("random features", config.seed, step)))
@@ -218,9 +232,15 @@ def train(training: Training, journal: Journal, first: int, known: dict[str, flo
             world.by_first(journal.sync)
             facts = position(training, step)
             save_state(
-                training.work_dir, step, model, training.optimizer, world, facts, config.keep_checkpoints,
+                training.work_dir,
+                step,
+                model,
+                training.optimizer,
+                world,
+                facts,
+                config.keep_checkpoints,
                 config.keep_every,
-            )  # fmt: skip
+            )
         if result.stop and step < config.steps:
             raise TrainingStoppedError(
                 f"step {step} of {config.steps}: {training.stop.reason or 'another process was asked to stop'}",
@@ -252,9 +272,12 @@ def line_of(step: int, result: StepResult, rate: float, config: PretrainConfig) 
 def describe_evaluation(line: Mapping[str, Any]) -> str:
     """Return an evaluation as a line for people."""
     names = {
-        "loss": "held_out_loss", "hidden": "held_out_loss_replaced", "gene mean": "baseline_gene_mean",
-        "tissue mean": "baseline_tissue_mean", "correlation": "held_out_gene_correlation",
-    }  # fmt: skip
+        "loss": "held_out_loss",
+        "hidden": "held_out_loss_replaced",
+        "gene mean": "baseline_gene_mean",
+        "tissue mean": "baseline_tissue_mean",
+        "correlation": "held_out_gene_correlation",
+    }
     values = ", ".join(f"{name} {line[key]:.4f}" for name, key in names.items() if line[key] is not None)
     return f"step {line['step']}: held-out donors: {values}"
 

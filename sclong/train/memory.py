@@ -13,7 +13,7 @@ import math
 from dataclasses import dataclass
 from typing import Literal
 
-from sclong.config_sections import Architecture
+from sclong.config.sections import Architecture
 
 Parallel = Literal["none", "ddp", "fsdp"]
 FLOAT32 = 4
@@ -111,7 +111,7 @@ def count_parameters(arch: Architecture, n_genes: int) -> Parameters:
 
     Examples
     --------
-    >>> from sclong.config import load_architecture
+    >>> from sclong.config.load import load_architecture
     >>> count_parameters(load_architecture("1b"), 27_874).total
     1006086461
     """

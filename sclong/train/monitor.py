@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 
-from sclong.config_sections import Architecture, PretrainConfig
+from sclong.config.sections import Architecture, PretrainConfig
 from sclong.errors import ConfigError
 from sclong.nn.favor import n_random_features
 from sclong.runlog import LOGGER

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 import torch
 from torch.distributed.tensor import DTensor
 
-from sclong.config_sections import PretrainConfig
+from sclong.config.sections import PretrainConfig
 
 
 def learning_rate(step: int, steps: int, peak: float, minimum: float, warmup: int) -> float:

@@ -21,7 +21,7 @@ from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard
 from torch.distributed.tensor import DTensor
 from torch.nn.parallel import DistributedDataParallel
 
-from sclong.config_sections import PretrainConfig
+from sclong.config.sections import PretrainConfig
 from sclong.errors import ConfigError, DeviceError, SclongError
 from sclong.nn.dual_encoder import DualEncoder
 from sclong.nn.performer import PreNorm

@@ -218,9 +218,11 @@ def restore_newest(
     tensors = tensors_of(model, optimizer, world)
     tensors = {key: tensor for key, tensor in tensors.items() if not key.startswith("rng.") or key in there}
     wrong = sorted(
-        key for key in {*tensors, *there} if not key.startswith("rng.")
+        key
+        for key in {*tensors, *there}
+        if not key.startswith("rng.")
         if key not in there or key not in tensors or there[key].size != tensors[key].shape  # type: ignore[union-attr]
-    )  # fmt: skip
+    )
     if wrong:
         raise CheckpointError(
             f"{folder}: {len(wrong)} tensors are missing, unknown or of another shape: {wrong[0]}",

@@ -12,9 +12,9 @@ import numpy as np
 import torch
 from torch import nn
 
-from sclong.config_sections import PretrainConfig
-from sclong.data.masking import Masked, mask_values
+from sclong.config.sections import PretrainConfig
 from sclong.errors import SclongError
+from sclong.train.masking import Masked, mask_values
 from sclong.train.optim import clip_gradients
 from sclong.train.parallel import Replica
 
@@ -154,9 +154,14 @@ def training_step(
     model.train()
     optimizer.zero_grad(set_to_none=True)
     masked = mask_values(
-        batch.values_BN, config.seed, step, config.mask_fraction, config.replace_fraction,
-        zero_fraction=config.mask_zero_fraction, places=batch.places.tolist(),
-    )  # fmt: skip
+        batch.values_BN,
+        config.seed,
+        step,
+        config.mask_fraction,
+        config.replace_fraction,
+        zero_fraction=config.mask_zero_fraction,
+        places=batch.places.tolist(),
+    )
     n_chosen, stops = world.total(torch.tensor([int(masked.chosen_BN.sum()), int(stop)])).tolist()
     sums = ErrorSums(world.device)
     parts = list(masked.split(cells_per_pass(config)))

@@ -8,7 +8,11 @@ import threading
 from types import FrameType
 from typing import Any
 
+from sclong.errors import SclongError
+
 SIGNALS = (signal.SIGTERM, signal.SIGUSR1)
+RETRY = 75
+"""Exit code of a training that was asked to stop and can go on: EX_TEMPFAIL of sysexits.h."""
 
 
 class StopRequest:
@@ -42,3 +46,7 @@ class StopRequest:
         if self._parent is not None and os.getppid() != self._parent:
             self.reason = self.reason or "the launcher is gone"
         return bool(self.reason)
+
+
+class TrainingStoppedError(SclongError):
+    """The training was asked to stop; its checkpoint is written."""

@@ -14,14 +14,14 @@ import anndata as ad
 import numpy as np
 import pandas as pd
 
-from sclong.data.synthetic import corpus, drugs, experiments, gene_vectors, ontology
-from sclong.data.synthetic.key import README, shared_answers
-from sclong.data.synthetic.names import annotation_table, hgnc_table
-from sclong.data.synthetic.world import World, build_world
-from sclong.data.world_files import WORLD_FILES
 from sclong.errors import InputDataError, listing, nearest
 from sclong.io.files import atomic_path, write_text
 from sclong.io.tables import write_tsv
+from sclong.world import corpus, drugs, experiments, gene_vectors, ontology
+from sclong.world.files import WORLD_FILES
+from sclong.world.key import README, shared_answers
+from sclong.world.names import annotation_table, hgnc_table
+from sclong.world.world import World, build_world
 
 __all__ = ["WORLD_FILES", "World", "build_world", "simulate"]
 

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 import scipy.sparse as sp
 
-from sclong.data.synthetic.world import World
+from sclong.world.world import World
 
 OVERDISPERSION = 0.15  # variance of a count = mean + OVERDISPERSION * mean^2
 LIBRARY_SIZE = (3_000, 5_000, 8_000)  # least, median, most UMIs expected per cell
@@ -72,22 +72,34 @@ class Sample:
 
 CORPUS = {
     "blood": Population(
-        "blood", ("T cell", "B cell", "monocyte", "natural killer cell", "erythroblast"),
-        {"B01": "b1", "B02": "b1", "B03": "b1", "B04": "b2", "B05": "b2", "B06": "b3", "B07": "b3"}, 1300, "10x 3' v3",
+        "blood",
+        ("T cell", "B cell", "monocyte", "natural killer cell", "erythroblast"),
+        {"B01": "b1", "B02": "b1", "B03": "b1", "B04": "b2", "B05": "b2", "B06": "b3", "B07": "b3"},
+        1300,
+        "10x 3' v3",
     ),
     "liver": Population(
-        "liver", ("hepatocyte", "cholangiocyte", "Kupffer cell", "stellate cell", "sinusoidal endothelial cell"),
-        {"L01": "l1", "L02": "l1", "L03": "l1", "L04": "l2", "L05": "l2"}, 1000, "10x 5' v1",
+        "liver",
+        ("hepatocyte", "cholangiocyte", "Kupffer cell", "stellate cell", "sinusoidal endothelial cell"),
+        {"L01": "l1", "L02": "l1", "L03": "l1", "L04": "l2", "L05": "l2"},
+        1000,
+        "10x 5' v1",
     ),
     "kidney": Population(
-        "kidney", ("proximal tubule cell", "podocyte", "principal cell", "intercalated cell"),
-        {"K01": "k1", "K02": "k1", "K03": "k2"}, 700, "Drop-seq",
+        "kidney",
+        ("proximal tubule cell", "podocyte", "principal cell", "intercalated cell"),
+        {"K01": "k1", "K02": "k1", "K03": "k2"},
+        700,
+        "Drop-seq",
     ),
-}  # fmt: skip
+}
 PANCREAS = Population(
-    "pancreas", ("alpha cell", "beta cell", "delta cell", "ductal cell", "acinar cell"),
-    {"P01": "p1", "P02": "p2", "P03": "p3", "P04": "p4"}, 800, "10x 3' v2",
-)  # fmt: skip
+    "pancreas",
+    ("alpha cell", "beta cell", "delta cell", "ductal cell", "acinar cell"),
+    {"P01": "p1", "P02": "p2", "P03": "p3", "P04": "p4"},
+    800,
+    "10x 3' v2",
+)
 
 
 def draw_counts(generator: np.random.Generator, log_means: np.ndarray, silent: np.ndarray) -> sp.csr_matrix:

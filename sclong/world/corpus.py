@@ -10,8 +10,8 @@ import numpy as np
 import pandas as pd
 import scipy.sparse as sp
 
-from sclong.data.synthetic.cells import CORPUS, counts_adata, draw_sample, truth_of
-from sclong.data.synthetic.world import World
+from sclong.world.cells import CORPUS, counts_adata, draw_sample, truth_of
+from sclong.world.world import World
 
 N_NOT_MEASURED = 40  # genes that a source lacks
 N_SPLIT = 6  # genes of which the liver source has two columns, one under the approved and one under the old symbol

@@ -10,7 +10,7 @@ import anndata as ad
 import numpy as np
 import pandas as pd
 
-from sclong.data.synthetic.world import N_MODULES, World
+from sclong.world.world import N_MODULES, World
 
 SCAFFOLDS = {
     "benzene": "c1({a})ccc({b})cc1",

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from sclong.data.synthetic.cells import PANCREAS, barcodes, counts_adata, draw_counts, draw_sample, truth_of
-from sclong.data.synthetic.world import N_MODULES, World
+from sclong.world.cells import PANCREAS, barcodes, counts_adata, draw_counts, draw_sample, truth_of
+from sclong.world.world import N_MODULES, World
 
 N_CONTROL_CELLS = 200
 CELLS_PER_SINGLE, CELLS_PER_DOUBLE = 32, 28

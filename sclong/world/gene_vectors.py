@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from sclong.data.synthetic.world import World
+from sclong.world.world import World
 
 DIMENSIONS = 32  # base_dim of the demo's architecture
 SHARE_WITH_VECTOR = 0.87

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pandas as pd
 
-from sclong.data.synthetic.cells import CORPUS, PANCREAS
-from sclong.data.synthetic.world import MODULES, World
+from sclong.world.cells import CORPUS, PANCREAS
+from sclong.world.world import MODULES, World
 
 README = """# Answers of the simulated world
 

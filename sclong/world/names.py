@@ -7,15 +7,45 @@ import pandas as pd
 
 # Families of symbols. They look like human symbols and are none (neither approved, nor alias, nor previous).
 TF_FAMILIES = ("ZNQ", "FXO", "KLX", "GTQ", "HXQ", "RNQ", "STQ", "MYQ")
-GENE_FAMILIES = ("ABQ", "BLQ", "CDQ", "DXR", "ELV", "FGQ", "GLQ", "HSQ", "IFQ", "JNQ", "KCQ", "LRQ",
-                 "NDQ", "PRQ", "QSO", "RPQ", "SLQ", "TMQ", "UBQ", "VPQ", "WDQ", "YQT")  # fmt: skip
+GENE_FAMILIES = (
+    "ABQ",
+    "BLQ",
+    "CDQ",
+    "DXR",
+    "ELV",
+    "FGQ",
+    "GLQ",
+    "HSQ",
+    "IFQ",
+    "JNQ",
+    "KCQ",
+    "LRQ",
+    "NDQ",
+    "PRQ",
+    "QSO",
+    "RPQ",
+    "SLQ",
+    "TMQ",
+    "UBQ",
+    "VPQ",
+    "WDQ",
+    "YQT",
+)
 
 N_RENAMED = 90  # genes with a previous or an alias symbol
 FIRST_ENTREZ = 99_000_001
 HGNC_COLUMNS = [
-    "HGNC ID", "Approved symbol", "Approved name", "Status", "Alias symbols", "NCBI Gene ID(supplied by NCBI)",
-    "UniProt ID(supplied by UniProt)", "Previous symbols", "Ensembl gene ID", "Locus type",
-]  # fmt: skip
+    "HGNC ID",
+    "Approved symbol",
+    "Approved name",
+    "Status",
+    "Alias symbols",
+    "NCBI Gene ID(supplied by NCBI)",
+    "UniProt ID(supplied by UniProt)",
+    "Previous symbols",
+    "Ensembl gene ID",
+    "Locus type",
+]
 
 
 def name_genes(module: np.ndarray, is_tf: np.ndarray, generator: np.random.Generator) -> pd.DataFrame:

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from sclong.data.synthetic.world import MODULES, World
+from sclong.world.world import MODULES, World
 
 ROOTS = {
     "biological_process": ("GO:0008150", "P"),
@@ -95,9 +95,11 @@ def _annotations(world: World, terms: pd.DataFrame) -> pd.DataFrame:
         if generator.random() < 0.04:  # somebody looked, and it is not so
             others = np.setdiff1d(stray, [*chosen, *own])
             rows.append((gene, int(generator.choice(others)), True))
-    return pd.DataFrame(rows, columns=["gene", "term", "negated"]).merge(
-        terms.assign(aspect=aspect)[["go_id", "alt_id", "aspect"]], left_on="term", right_index=True
-    ).sort_values(["gene", "term"])  # fmt: skip
+    return (
+        pd.DataFrame(rows, columns=["gene", "term", "negated"])
+        .merge(terms.assign(aspect=aspect)[["go_id", "alt_id", "aspect"]], left_on="term", right_index=True)
+        .sort_values(["gene", "term"])
+    )
 
 
 def _gaf(world: World, annotations: pd.DataFrame) -> str:

@@ -12,13 +12,19 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from sclong.data.synthetic.names import name_genes
 from sclong.seeding import rng
+from sclong.world.names import name_genes
 
 MODULES = (
-    "interferon signalling", "erythroid maturation", "lipid turnover", "xenobiotic clearance",
-    "ion transport", "cell cycle progression", "hypoxia adaptation", "matrix remodelling",
-)  # fmt: skip
+    "interferon signalling",
+    "erythroid maturation",
+    "lipid turnover",
+    "xenobiotic clearance",
+    "ion transport",
+    "cell cycle progression",
+    "hypoxia adaptation",
+    "matrix remodelling",
+)
 N_MODULES = len(MODULES)
 TFS_PER_MODULE = 5
 TARGETS_PER_MODULE = 60
@@ -52,7 +58,7 @@ class World:
     seed
         Everything follows from it.
     genes
-        One row per gene (:func:`sclong.data.synthetic.names.name_genes`) and the column ``baseline``.
+        One row per gene (:func:`sclong.world.names.name_genes`) and the column ``baseline``.
     tfs : (tfs,) int64
         Positions of the TFs among the genes, module by module.
     target_weights : (genes, tfs) float64

@@ -26,12 +26,18 @@ def slices(start: Start) -> dict[str, Run]:
     nodes = PROCESSES.replace("processes: 2", "nodes: 2, processes: 1")
     return {
         "cluster": start(
-            TABLE, "--jobs", "4", *SLICE, f"pretrain={{{nodes}}}",
-            "--set-resources", "pretrain:slurm_extra='--ntasks-per-node=1'", "embed:gpu=1",
+            TABLE,
+            "--jobs",
+            "4",
+            *SLICE,
+            f"pretrain={{{nodes}}}",
+            "--set-resources",
+            "pretrain:slurm_extra='--ntasks-per-node=1'",
+            "embed:gpu=1",
             faults=False,
         ),
         "here": start("--cores", "1", TABLE, *SLICE, f"pretrain={{{PROCESSES}}}", profile=False, faults=False),
-    }  # fmt: skip
+    }
 
 
 def began_at(run: Run) -> str:
@@ -150,9 +156,12 @@ def test_where_accounts_are_kept_there_is_a_report_of_what_jobs_used(runs: dict[
 
 def test_doctor_sees_the_cluster(runs: dict[str, Run], root: Path) -> None:
     said = subprocess.run(
-        [sys.executable, "-m", "sclong.cli", "doctor", "--profile", "slurm"], cwd=runs["places"].folder,
-        env={**os.environ, "PYTHONPATH": str(root)}, capture_output=True, text=True,
-    )  # fmt: skip
+        [sys.executable, "-m", "sclong.cli", "doctor", "--profile", "slurm"],
+        cwd=runs["places"].folder,
+        env={**os.environ, "PYTHONPATH": str(root)},
+        capture_output=True,
+        text=True,
+    )
     lines = said.stdout.splitlines()
 
     def has(start: str) -> bool:

@@ -17,7 +17,7 @@ def test_generated_docs_are_in_step(root: Path) -> None:
 
 
 def test_every_card_key_is_documented(root: Path) -> None:
-    from sclong.cards import BenchmarkCard, ModelCard
+    from sclong.config.cards import BenchmarkCard, ModelCard
 
     page = (root / "docs/cards.md").read_text()
     for kind in (BenchmarkCard, ModelCard):

@@ -12,8 +12,8 @@ import torch
 from sclong.checkpoint.authors import PUBLISHED_1B, read_hyperparameters
 from sclong.checkpoint.folder import LoadedModel, load_checkpoint
 from sclong.cli import main
-from sclong.config import load_architecture
-from sclong.knowledge.similarity import GoGraph
+from sclong.config.load import load_architecture
+from sclong.genes.go_graph import GoGraph
 from sclong.nn.dual_encoder import DualEncoder
 
 HERE = Path(__file__).parent

@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 import torch
 
-from sclong.config_sections import Architecture
-from sclong.knowledge.similarity import GoGraph
+from sclong.config.sections import Architecture
+from sclong.genes.go_graph import GoGraph
 from sclong.nn.dual_encoder import DualEncoder, Output, top_positions
 
 HERE = Path(__file__).parent

@@ -6,8 +6,8 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sclong.data.dataset import CellOrder, shuffled
-from sclong.data.loader import share_of_rank
+from sclong.train.dataset import CellOrder, shuffled
+from sclong.train.loader import share_of_rank
 
 
 @given(n=st.integers(1, 3000), key=st.integers(0, 2**64 - 1))

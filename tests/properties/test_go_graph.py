@@ -10,8 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import sparse
 
-from sclong.knowledge import similarity
-from sclong.knowledge.similarity import jaccard_graph, jaccard_graph_naive
+from sclong.genes import go_graph as similarity
+from sclong.genes.go_graph import jaccard_graph, jaccard_graph_naive
 
 TERMS = 40
 

@@ -9,12 +9,12 @@ import numpy as np
 import pandas as pd
 from scipy import sparse
 
-from sclong.config_sections import CellFilters, CorpusSource
-from sclong.data.parts import write_part
-from sclong.data.source_cells import file_dataset
-from sclong.data.vocabulary import Vocabulary
+from sclong.config.sections import CellFilters, CorpusSource
+from sclong.corpus.part import write_part
+from sclong.corpus.shards import ShardStore
+from sclong.corpus.source import file_dataset
+from sclong.genes.vocabulary import Vocabulary
 from sclong.io.files import read_json
-from sclong.io.shards import ShardStore
 
 ANY = CorpusSource(name="x", input="file:x")
 

@@ -9,11 +9,11 @@ from pathlib import Path
 
 from corpus_files import ANY
 
-from sclong.config_sections import CellFilters
-from sclong.data.parts import write_part
-from sclong.data.source_cells import file_dataset
-from sclong.data.vocabulary import Vocabulary
-from sclong.io import h5ad_stream
+from sclong.cells import h5ad_stream
+from sclong.config.sections import CellFilters
+from sclong.corpus.part import write_part
+from sclong.corpus.source import file_dataset
+from sclong.genes.vocabulary import Vocabulary
 
 EVENTS = {"open", "os.rename", "os.mkdir", "os.remove", "os.rmdir", "shutil.rmtree"}
 

@@ -11,13 +11,13 @@ import pytest
 from scipy import sparse
 from toy_training import ARCH, toy_corpus, toy_counts
 
+from sclong.cells.normalize import log1p_cp10k, normalize_counts
 from sclong.checkpoint.folder import initialise, load_checkpoint
 from sclong.cli import main
-from sclong.data.align import Alignment, align_genes, describe, harmonize, kind_of_names
-from sclong.data.normalize import log1p_cp10k, normalize_counts
-from sclong.data.vocabulary import COLUMNS, Vocabulary
-from sclong.embedding import embed_adata
+from sclong.embed.embedding import embed_adata
 from sclong.errors import InputDataError
+from sclong.genes.align import Alignment, align_genes, describe, harmonize, kind_of_names
+from sclong.genes.vocabulary import COLUMNS, Vocabulary
 
 
 def gene(n: int) -> str:

@@ -22,8 +22,8 @@ from sclong.checkpoint.folder import FILES, load_checkpoint
 from sclong.checkpoint.gene_list import read_gene_ids, vocabulary_of
 from sclong.checkpoint.pickles import read_pickle, read_torch
 from sclong.cli import main
-from sclong.data.align import align_genes
 from sclong.errors import CheckpointError, InputDataError
+from sclong.genes.align import align_genes
 from sclong.io.files import sha256_tree
 from sclong.nn.gene_encoder import GoEncoder
 
@@ -112,9 +112,15 @@ def test_hostile_hyperparameters_run_nothing(release: Path, tmp_path: Path, insi
 
 @pytest.mark.parametrize(
     "name",
-    ["builtins eval", "torch load", "torch.storage _load_from_bytes.__globals__", "torch._utils _rebuild_parameter",
-     "collections namedtuple", "sclong.checkpoint.pickles read_pickle"],
-)  # fmt: skip
+    [
+        "builtins eval",
+        "torch load",
+        "torch.storage _load_from_bytes.__globals__",
+        "torch._utils _rebuild_parameter",
+        "collections namedtuple",
+        "sclong.checkpoint.pickles read_pickle",
+    ],
+)
 def test_no_other_name_is_allowed(tmp_path: Path, name: str) -> None:
     module, attribute = name.split()
     code = b"\x80\x04" + b"".join(b"\x8c" + bytes([len(x)]) + x.encode() for x in (module, attribute)) + b"\x93."
@@ -220,10 +226,14 @@ def edit(change: Callable[[dict], Any]) -> Callable[[dict], None]:
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        (edit(lambda s: [s.pop("mask_emb.weight"), s.pop("exp_to_out.bias"), s.update(stranger=torch.ones(1))]),
-         r"2 weights missing \('exp_to_out.bias', 'mask_emb.weight'\), 1 unexpected \('stranger'\)"),
-        (edit(lambda s: s.update({"token_norm.bias": torch.zeros(17), "exp_to_out.bias": torch.zeros(2)})),
-         r"token_norm.bias is a tensor of shape \(17,\).*exp_to_out.bias is a tensor of shape \(2,\)"),
+        (
+            edit(lambda s: [s.pop("mask_emb.weight"), s.pop("exp_to_out.bias"), s.update(stranger=torch.ones(1))]),
+            r"2 weights missing \('exp_to_out.bias', 'mask_emb.weight'\), 1 unexpected \('stranger'\)",
+        ),
+        (
+            edit(lambda s: s.update({"token_norm.bias": torch.zeros(17), "exp_to_out.bias": torch.zeros(2)})),
+            r"token_norm.bias is a tensor of shape \(17,\).*exp_to_out.bias is a tensor of shape \(2,\)",
+        ),
         (edit(lambda s: s.update({"token_norm.bias": torch.zeros(16, dtype=torch.float64)})), "type float64, not"),
         (edit(lambda s: s.update({"token_norm.bias": torch.full((16,), torch.inf)})), "infinite .*'token_norm.bias'"),
         (edit(lambda s: s.update({"token_norm.bias": 3})), "'token_norm.bias' is a int"),
@@ -231,7 +241,7 @@ def edit(change: Callable[[dict], Any]) -> Callable[[dict], None]:
         (lambda file: file.pop("model_state_dict") and None, "a dict with the keys 'epoch'"),
         (lambda file: [1, 2], "a list"),
     ],
-)  # fmt: skip
+)
 def test_wrong_weights_are_named(release: Path, tmp_path: Path, change: Callable[[dict], Any], said: str) -> None:
     change_weights(release, change)
     with pytest.raises(CheckpointError, match=said):

@@ -11,14 +11,14 @@ import pandas as pd
 import pytest
 from corpus_files import counts_of, coverage_of, write_file_part
 
-from sclong.config_sections import CorpusSource
-from sclong.data.align import align_genes
-from sclong.data.corpus import detection_table
-from sclong.data.normalize import check_counts, log1p_cp10k
-from sclong.data.source_cells import file_dataset, read_pieces, require_wanted
-from sclong.data.vocabulary import COLUMNS, Vocabulary, read_annotation, require_same_vocabulary
+from sclong.cells.h5ad import read_expression
+from sclong.cells.normalize import check_counts, log1p_cp10k
+from sclong.config.sections import CorpusSource
+from sclong.corpus.assemble import detection_table
+from sclong.corpus.source import file_dataset, read_pieces, require_wanted
 from sclong.errors import InputDataError, SclongError, VocabularyMismatchError
-from sclong.io.h5ad import read_expression
+from sclong.genes.align import align_genes
+from sclong.genes.vocabulary import COLUMNS, Vocabulary, read_annotation, require_same_vocabulary
 
 N = 40
 COUNTS = np.random.default_rng(0).poisson(2.0, size=(6, N)).astype(np.float32)

@@ -26,9 +26,9 @@ from census_store import (
 )
 from scipy import sparse
 
-from sclong.config_sections import CensusConfig
-from sclong.data import census as census_module
-from sclong.data.census import detection, divide, list_datasets, open_census, stream_dataset
+from sclong.config.sections import CensusConfig
+from sclong.corpus import census as census_module
+from sclong.corpus.census import detection, divide, list_datasets, open_census, stream_dataset
 from sclong.errors import ConfigError, FetchError, InputDataError, SclongError
 
 ALL_CELLS = "is_primary_data == True or is_primary_data == False"
@@ -421,8 +421,12 @@ def answer(monkeypatch: pytest.MonkeyPatch, census: Path) -> None:
         def json(self) -> Any:
             return self.content
 
-    release = {"release_date": None, "release_build": RELEASE, "flags": {"lts": True},
-               "soma": {"uri": census.as_uri(), "s3_region": "us-west-2"}}  # fmt: skip
+    release = {
+        "release_date": None,
+        "release_build": RELEASE,
+        "flags": {"lts": True},
+        "soma": {"uri": census.as_uri(), "s3_region": "us-west-2"},
+    }
     mirrors = {"default": "here", "here": {"provider": "S3", "base_uri": "s3://nowhere/", "region": "us-west-2"}}
     pages = {"release.json": {RELEASE: release}, "mirrors.json": mirrors}
     monkeypatch.setattr(requests, "get", lambda url, **_: Answer(pages[url.rsplit("/", 1)[1]]))

@@ -11,10 +11,10 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from sclong.checkpoint.folder import FILES, initialise, load_checkpoint
-from sclong.config import load_architecture
-from sclong.data.vocabulary import Vocabulary
+from sclong.config.load import load_architecture
 from sclong.errors import CheckpointError, DeviceError, VocabularyMismatchError
-from sclong.knowledge.similarity import GoGraph
+from sclong.genes.go_graph import GoGraph
+from sclong.genes.vocabulary import Vocabulary
 
 
 @pytest.fixture(scope="module")

@@ -7,10 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from sclong import cli, doctor, plan_jobs
-from sclong.data import lincs
+from sclong import cli, doctor
 from sclong.doctor import Finding
-from sclong.plan_jobs import DryRun, Job
+from sclong.plan import jobs as plan_jobs
+from sclong.plan.jobs import DryRun, Job
+from sclong.tasks.chemical_perturbation import lincs
 
 
 @pytest.fixture

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from sclong.cards import BenchmarkCard, ModelCard, load_card, meets
-from sclong.config import load_architecture, load_config, schema, select_cards
+from sclong.config.cards import BenchmarkCard, ModelCard, load_card, meets
+from sclong.config.load import load_architecture, load_config, schema, select_cards
 from sclong.errors import CardError, ConfigError, SclongError
 
 
@@ -73,8 +73,8 @@ def test_card_refuses_unknown_keys(tmp_path: Path) -> None:
 def test_every_card_agrees_with_its_task_and_its_adapter() -> None:
     import importlib
 
-    from sclong.models.base import Embedder
-    from sclong.tasks.run import load_adapter, load_task
+    from sclong.benchmark.model import Embedder
+    from sclong.benchmark.run import load_adapter, load_task
 
     benchmarks, models = select_cards(load_config({}))
     for card in benchmarks.values():

@@ -8,18 +8,26 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from sclong.cards import ModelCard, load_card, load_yaml
+from sclong.benchmark.controls import Constant, RandomNormal, Shuffled, TrainMean, Truth
+from sclong.benchmark.model import Predictor
+from sclong.benchmark.run import load_adapter
+from sclong.benchmark.task import Problem
+from sclong.config.cards import ModelCard, load_card, load_yaml
 from sclong.errors import InputDataError
-from sclong.models.base import Predictor
-from sclong.models.controls import Constant, RandomNormal, Shuffled, TrainMean, Truth
 from sclong.seeding import rng
-from sclong.tasks.base import Problem
-from sclong.tasks.run import load_adapter
 
 CARDS = [
-    "no_change", "constant", "train_mean", "shuffled", "random_normal", "truth", "additive", "linear_latent",
-    "ridge_fingerprint", "nearest_compound",
-]  # fmt: skip
+    "no_change",
+    "constant",
+    "train_mean",
+    "shuffled",
+    "random_normal",
+    "truth",
+    "additive",
+    "linear_latent",
+    "ridge_fingerprint",
+    "nearest_compound",
+]
 
 
 def make(parts: list[str], targets: np.ndarray, *, hide: bool = True, **context: object) -> Problem:
@@ -96,7 +104,7 @@ def test_cards_load_and_name_their_adapter(root: Path, name: str) -> None:
 
 @pytest.mark.parametrize("name", ["norman", "l1000"])
 def test_published_numbers_name_metrics_that_are_scored(root: Path, name: str) -> None:
-    from sclong.tasks.run import load_task
+    from sclong.benchmark.run import load_task
 
     card = load_yaml(root / "config" / "benchmarks" / f"{name}.yaml")
     task = load_task(card["task"])

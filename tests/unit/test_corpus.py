@@ -10,13 +10,13 @@ import pandas as pd
 import pytest
 from corpus_files import contents, counts_of, coverage_of, obs_of, write_file_part
 
-from sclong.config_sections import CorpusSource
-from sclong.data.corpus import build_corpus, detection_table
-from sclong.data.source_cells import scan_source
-from sclong.data.vocabulary import Vocabulary, build_vocabulary
+from sclong.config.sections import CorpusSource
+from sclong.corpus.assemble import build_corpus, detection_table
+from sclong.corpus.shards import ShardStore
+from sclong.corpus.source import scan_source
 from sclong.errors import InputDataError, VocabularyMismatchError
+from sclong.genes.vocabulary import Vocabulary, build_vocabulary
 from sclong.io.files import read_json
-from sclong.io.shards import ShardStore
 
 
 def gene(n: int) -> str:
@@ -96,8 +96,11 @@ def test_a_part(tmp_path: Path, source_file: Path, vocabulary: Vocabulary) -> No
     ]
     coverage = coverage_of(part)
     assert {k: v for k, v in coverage.items() if k.startswith("cells") and v} == {
-        "cells_in": 4, "cells_kept": 2, "cells_empty": 1, "cells_few_genes": 1,
-    }  # fmt: skip
+        "cells_in": 4,
+        "cells_kept": 2,
+        "cells_empty": 1,
+        "cells_few_genes": 1,
+    }
     assert (coverage["duplicated"], coverage["with_version"], coverage["with_blanks"]) == (1, 1, 1)
     assert (coverage["share_of_counts"], coverage["donors"], coverage["median_genes"]) == (round(17 / 42, 4), 2, 2)
     assert read_json(part / "coverage.json")["vocabulary_hash"] == vocabulary.hash
@@ -164,8 +167,11 @@ def test_of_equal_cells_the_first_stays(tmp_path: Path, vocabulary: Vocabulary) 
     assert store.vocabulary_hash == vocabulary.hash
     assert store.obs["dataset"].tolist() == ["a", "a", "b", "b"]
     assert store.rows(np.arange(4))[:, [0, 1, 2, 5]].toarray().tolist() == [
-        [1, 2, 0, 0], [3, 0, 4, 0], [0, 0, 7, 1], [1, 0, 1, 0],
-    ]  # fmt: skip
+        [1, 2, 0, 0],
+        [3, 0, 4, 0],
+        [0, 0, 7, 1],
+        [1, 0, 1, 0],
+    ]
     manifest = pd.read_csv(tmp_path / "manifest.tsv", sep="\t").set_index("source")
     columns = ["cells_in", "cells_kept", "cells_duplicate", "cells_of_benchmarks"]
     assert manifest.loc["a", columns].tolist() == [2, 2, 0, 0]

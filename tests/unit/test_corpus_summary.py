@@ -10,10 +10,10 @@ import pandas as pd
 import pytest
 from corpus_files import write_file_part
 
-from sclong.config_sections import CorpusSource
-from sclong.data.corpus import build_corpus
-from sclong.data.corpus_summary import BIN, _median, summarise_corpus
-from sclong.data.vocabulary import COLUMNS, Vocabulary
+from sclong.config.sections import CorpusSource
+from sclong.corpus.assemble import build_corpus
+from sclong.corpus.summary import BIN, _median, summarise_corpus
+from sclong.genes.vocabulary import COLUMNS, Vocabulary
 from sclong.report.corpus_figure import corpus_figure
 
 N = 600

@@ -8,8 +8,8 @@ import pytest
 import torch
 from toy_training import CELLS_PER_DONOR, N_DONORS, N_GENES, toy_corpus
 
-from sclong.data.dataset import CellOrder, PretrainingCells, held_out_names
 from sclong.errors import InputDataError
+from sclong.train.dataset import CellOrder, PretrainingCells, held_out_names
 
 
 def test_steps_are_known_without_walking_there() -> None:

@@ -9,12 +9,19 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from sclong.data.molecules import molecule_graphs
+from sclong.benchmark.regression import pearson
+from sclong.drugs.molecules import molecule_graphs
 from sclong.errors import CardError, InputDataError
-from sclong.heads.deepcdr import DeepCDRNetwork, DrugGraphs, DrugTower, Fusion, MutationTower, WeightedBatchNorm
-from sclong.heads.deepcdr_training import DeepCDROptions, ResponseData, batches, fit_predict_deepcdr
-from sclong.metrics.regression import pearson
 from sclong.seeding import rng
+from sclong.tasks.drug_response.deepcdr_network import (
+    DeepCDRNetwork,
+    DrugGraphs,
+    DrugTower,
+    Fusion,
+    MutationTower,
+    WeightedBatchNorm,
+)
+from sclong.tasks.drug_response.deepcdr_training import DeepCDROptions, ResponseData, batches, fit_predict_deepcdr
 
 SMILES = ["CCO", "c1ccccc1C(=O)O", "CCN.Cl", "C1CCCCC1N", "O"]
 GRAPHS = molecule_graphs(SMILES, "deepcdr")
@@ -137,8 +144,17 @@ def test_every_pair_is_in_one_batch(group: int | None) -> None:
 
 # ----------------------------------------------------------------------------------------------------- training
 
-QUICK = DeepCDROptions(hidden=(16,), line_hidden=16, tower=16, fusion=60, kernel=10, dropout=0.0, batch_size=32,
-                       epochs=25, learning_rate=5e-3)  # fmt: skip
+QUICK = DeepCDROptions(
+    hidden=(16,),
+    line_hidden=16,
+    tower=16,
+    fusion=60,
+    kernel=10,
+    dropout=0.0,
+    batch_size=32,
+    epochs=25,
+    learning_rate=5e-3,
+)
 
 
 def toy() -> ResponseData:

@@ -10,9 +10,11 @@ import pytest
 import torch
 from torch import Tensor
 
-from sclong.data.molecules import molecule_graphs
+from sclong.benchmark.regression import pearson
+from sclong.drugs.molecules import molecule_graphs
 from sclong.errors import CardError, DeviceError, InputDataError
-from sclong.heads.deepce import (
+from sclong.seeding import rng
+from sclong.tasks.chemical_perturbation.deepce_network import (
     AtomNorm,
     DeepceData,
     DeepceNetwork,
@@ -24,8 +26,6 @@ from sclong.heads.deepce import (
     fit_predict_deepce,
     inputs,
 )
-from sclong.metrics.regression import pearson
-from sclong.seeding import rng
 
 SMILES = ["CCO", "c1ccccc1C(=O)N", "C", "CC(C)(C)Cl", "FS(F)(F)F", "C1CC1C#N"]
 SMALL = DeepceOptions(hidden=8, heads=2, feed_forward=12, convolutions=(5, 4), context=3, dropout=0.0, epochs=2)
@@ -111,19 +111,27 @@ def planted(n: int = 24, vectors: bool = True) -> DeepceData:
     targets = (1 + dose[:, :1]) * atoms[:, None] * slope + 0.05 * draw.normal(size=(n, GENES))
     rows = np.arange(n)
     return DeepceData(
-        molecule_graphs(SMILES, "deepce"), compound, line.astype(np.float32), dose.astype(np.float32),
-        targets.astype(np.float32), rows[: n // 2], rows[n // 2 : 3 * n // 4], rows[3 * n // 4 :],
+        molecule_graphs(SMILES, "deepce"),
+        compound,
+        line.astype(np.float32),
+        dose.astype(np.float32),
+        targets.astype(np.float32),
+        rows[: n // 2],
+        rows[n // 2 : 3 * n // 4],
+        rows[3 * n // 4 :],
         draw.normal(size=(GENES, 5)).astype(np.float32) if vectors else None,
-    )  # fmt: skip
+    )
 
 
 def double(network_inputs: tuple) -> tuple:
     """Return inputs with every float tensor in float64."""
     molecules, compound, line, dose = network_inputs
     wide = replace(
-        molecules, atoms_AF=molecules.atoms_AF.double(), bonds_EK=molecules.bonds_EK.double(),
+        molecules,
+        atoms_AF=molecules.atoms_AF.double(),
+        bonds_EK=molecules.bonds_EK.double(),
         degree_AN=molecules.degree_AN.double(),
-    )  # fmt: skip
+    )
     return wide, compound, line.double(), dose.double()
 
 
@@ -206,7 +214,7 @@ def test_answers_do_not_depend_on_how_they_are_batched(monkeypatch: pytest.Monke
     network = network_of(data)
     rows = rng("order").permutation(24)
     whole = answer(network, data, rows, SMALL)
-    monkeypatch.setattr("sclong.heads.deepce.ANSWER_VALUES", 3 * GENES)
+    monkeypatch.setattr("sclong.tasks.chemical_perturbation.deepce_network.ANSWER_VALUES", 3 * GENES)
     np.testing.assert_allclose(answer(network, data, rows, SMALL), whole, atol=1e-5)
     np.testing.assert_allclose(answer(network, data, rows[::-1], SMALL)[::-1], whole, atol=1e-5)
     assert answer(network, data, np.zeros(0, dtype=int), SMALL).shape == (0, GENES)

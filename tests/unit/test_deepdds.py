@@ -11,8 +11,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from sclong.data.molecules import molecule_graphs
-from sclong.heads.deepdds import (
+from sclong.benchmark.ranking import auroc
+from sclong.drugs.molecules import molecule_graphs
+from sclong.seeding import rng
+from sclong.tasks.drug_combination.deepdds_network import (
     DeepDDSData,
     DeepDDSNetwork,
     DeepDDSOptions,
@@ -23,8 +25,6 @@ from sclong.heads.deepdds import (
     fit_predict_deepdds,
     largest_of_molecules,
 )
-from sclong.metrics.ranking import auroc
-from sclong.seeding import rng
 
 DRUGS = ["CCO", "c1ccccc1", "CC(=O)O", "C", "C1CCNCC1", "CC#N", "OCC(O)CO", "c1ccncc1Cl"]
 N_LINES, GENES = 4, 6

@@ -4,10 +4,17 @@ import pytest
 import torch
 from scipy import sparse
 
+from sclong.benchmark.task import Features, Problem
 from sclong.errors import CardError, InputDataError
-from sclong.heads.deepsem import DeepSem, DeepSemOptions, fit_networks, similarity_start, standardise, unmix
-from sclong.models.regulation_deepsem import DeepSemFromSimilarity, DeepSemNetwork, EmbeddingSimilarity
-from sclong.tasks.base import Features, Problem
+from sclong.tasks.grn_inference.deepsem import DeepSemFromSimilarity, DeepSemNetwork, EmbeddingSimilarity
+from sclong.tasks.grn_inference.deepsem_network import (
+    DeepSem,
+    DeepSemOptions,
+    fit_networks,
+    similarity_start,
+    standardise,
+    unmix,
+)
 
 SHORT = {"hidden": 8, "epochs": 60, "batch_size": 32, "learning_rate": 1e-2, "adjacency_rate": 3e-3, "beta": 1.0}
 

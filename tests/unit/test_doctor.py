@@ -13,16 +13,16 @@ from pathlib import Path
 
 import pytest
 
-from sclong.config import load_config
+from sclong.config.load import load_config
 from sclong.doctor import Finding, Tools, as_text, diagnose
 from sclong.doctor import findings as findings_module
 from sclong.doctor.findings import Answer, Case, Head, ask_head, run_program
 from sclong.doctor.machine import check_disk, check_file_system, check_gpus, check_packages
 from sclong.doctor.network import check_mirror
 from sclong.doctor.slurm import check_slurm, misfit, parse_minutes, parse_partitions, profile_partitions
-from sclong.plan import Plan, make_plan
-from sclong.plan_costs import Attempts, work_out
-from sclong.plan_jobs import Job
+from sclong.plan.costs import Attempts, work_out
+from sclong.plan.jobs import Job
+from sclong.plan.plan import Plan, make_plan
 
 SINFO = "cpu*|up|1-00:00:00|2|2|6000|gpu:h100:2\ngpu|up|1-00:00:00|2|2|6000|gpu:h100:2\ndata|up|30:00|1|2|6000|(null)\n"
 NO_ACCOUNTS = Answer(1, "", "You are not running a supported accounting_storage plugin\n")

@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from sclong.data.drug_ids import broad_smiles, gdsc_to_pubchem, named_smiles, pubchem_smiles, resolve, structures_of
-from sclong.data.drugs import _fingerprint, canonical_smiles, check_structures, morgan_fingerprints, standardise
+from sclong.drugs.fingerprints import _fingerprint, canonical_smiles, check_structures, morgan_fingerprints, standardise
+from sclong.drugs.ids import broad_smiles, gdsc_to_pubchem, named_smiles, pubchem_smiles, resolve, structures_of
 from sclong.errors import InputDataError
 
 ETHANOL, ETHANOL_REVERSED, ASPIRIN = "CCO", "OCC", "CC(=O)Oc1ccccc1C(=O)O"
@@ -74,8 +74,10 @@ def test_the_fragment_with_the_most_atoms_stays_whatever_the_order() -> None:
 def test_salts_are_named_and_every_invalid_drug() -> None:
     drugs, smiles = ["base", "salt", "salt", "other", "alone"], ["CCN", "CCN.Cl", "CCN.Cl", "OCC", "CC(=O)[O-].[Na+]"]
     assert check_structures(drugs, smiles) == {
-        "salts": 2, "names_of_salts": ["alone", "salt"], "salts_equal_to_another_drug": ["salt"],
-    }  # fmt: skip
+        "salts": 2,
+        "names_of_salts": ["alone", "salt"],
+        "salts_equal_to_another_drug": ["salt"],
+    }
     assert check_structures(smiles[3:4], smiles[3:4])["names_of_salts"] == []
     with pytest.raises(InputDataError, match=r"'a: C1CC', 'CCX'") as error:
         check_structures(["a", "CCX", "c"], ["C1CC", "CCX", "CCO"])

@@ -8,9 +8,9 @@ import pytest
 import torch
 from scipy import sparse
 
-from sclong.config import load_architecture
-from sclong.config_sections import Architecture
-from sclong.knowledge.similarity import GoGraph
+from sclong.config.load import load_architecture
+from sclong.config.sections import Architecture
+from sclong.genes.go_graph import GoGraph
 from sclong.nn.dual_encoder import DualEncoder, other_positions, top_positions
 
 N_GENES = 40

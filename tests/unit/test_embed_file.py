@@ -17,12 +17,12 @@ import zarr
 from scipy import sparse
 from toy_training import ARCH, N_GENES, toy_corpus, toy_counts
 
+from sclong.cells import contextual, h5ad_stream
+from sclong.cells.h5ad_stream import H5adCells, spans
 from sclong.checkpoint.folder import LoadedModel, initialise, load_checkpoint
 from sclong.cli import main
-from sclong.embedding import POOLINGS, embed, embed_adata, embed_file
+from sclong.embed.embedding import POOLINGS, embed, embed_adata, embed_file
 from sclong.errors import InputDataError
-from sclong.io import contextual, h5ad_stream
-from sclong.io.h5ad_stream import H5adCells, spans
 
 N_CELLS = 23
 
@@ -46,12 +46,14 @@ def cells() -> anndata.AnnData:
     names = [f"ENSG9{i:010d}" for i in range(30, 0, -1)] + ["ENSG99999999998", "ENSG99999999999"]
     adata = anndata.AnnData(
         sparse.csr_matrix(counts, dtype=np.float32),
-        obs=pd.DataFrame({"type": pd.Categorical(["a", "b"][i % 2] for i in range(N_CELLS))},
-                         index=[f"cell{i}" for i in range(N_CELLS)]),
+        obs=pd.DataFrame(
+            {"type": pd.Categorical(["a", "b"][i % 2] for i in range(N_CELLS))},
+            index=[f"cell{i}" for i in range(N_CELLS)],
+        ),
         var=pd.DataFrame({"length": np.arange(32)}, index=names),
         obsm={"X_pca": np.ones((N_CELLS, 2))},
         uns={"note": "kept"},
-    )  # fmt: skip
+    )
     adata.layers["twice"] = adata.X * 2
     return adata
 
@@ -249,8 +251,11 @@ def test_a_full_disk_leaves_what_was_there(
     def full(*args: object) -> None:
         raise OSError(28, "No space left on device")
 
-    target = {"h5ad": (h5ad_stream.EmbeddedCopy, "add"), "zarr": (contextual.ContextualStore, "write"),
-              "flush": (contextual.ContextualStore, "flush")}[where]  # fmt: skip
+    target = {
+        "h5ad": (h5ad_stream.EmbeddedCopy, "add"),
+        "zarr": (contextual.ContextualStore, "write"),
+        "flush": (contextual.ContextualStore, "flush"),
+    }[where]
     monkeypatch.setattr(*target, full)
     with pytest.raises(InputDataError, match=r"No space left on device(.|\n)*free space"):
         embed_file(source, loaded, outputs[0], contextual=outputs[1])
@@ -314,8 +319,13 @@ def test_inputs_that_cannot_be_read(loaded: LoadedModel, source: Path, tmp_path:
         file["matrix"] = [1]
     cells()[:0].copy().write_h5ad(empty)
     names = left(tmp_path)
-    for path, said in ((cut, "cannot be read"), (foreign, "without the groups obs and var"), (empty, "0 cells"),
-                       (tmp_path / "none.h5ad", "no such file"), (Path(__file__), "not an HDF5 file")):  # fmt: skip
+    for path, said in (
+        (cut, "cannot be read"),
+        (foreign, "without the groups obs and var"),
+        (empty, "0 cells"),
+        (tmp_path / "none.h5ad", "no such file"),
+        (Path(__file__), "not an HDF5 file"),
+    ):
         with pytest.raises(InputDataError, match=said):
             embed_file(path, loaded, tmp_path / "out.h5ad")
     assert left(tmp_path) == names
@@ -335,8 +345,20 @@ def test_a_cell_without_genes_is_named(loaded: LoadedModel, tmp_path: Path) -> N
 def test_the_command(folder: Path, source: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out, store = tmp_path / "out.h5ad", tmp_path / "out.zarr"
     line = ["embed", str(source), "--checkpoint", str(folder), "--output", str(out)]
-    more = ["--contextual", str(store), "--stabilizer", "global", "--batch-size", "4", "--dtype", "bfloat16",
-            "--pooling", "reconstruction_profile", "--key-added", "X_toy"]  # fmt: skip
+    more = [
+        "--contextual",
+        str(store),
+        "--stabilizer",
+        "global",
+        "--batch-size",
+        "4",
+        "--dtype",
+        "bfloat16",
+        "--pooling",
+        "reconstruction_profile",
+        "--key-added",
+        "X_toy",
+    ]
     assert main([*line, *more]) == 0
     facts = anndata.read_h5ad(out).uns["X_toy"]
     assert (facts["stabilizer"], facts["precision"], facts["batch_size"]) == ("global", "bfloat16", 4)

@@ -10,15 +10,15 @@ import torch
 from scipy import sparse
 from toy_training import ARCH, N_GENES, toy_corpus, toy_counts
 
+from sclong.benchmark.features import read_features, write_features
+from sclong.benchmark.pca import Pca
+from sclong.benchmark.sclong import ScLong
+from sclong.cells.normalize import log1p_cp10k
 from sclong.checkpoint.folder import LoadedModel, initialise, load_checkpoint
-from sclong.config_sections import Architecture
-from sclong.data.normalize import log1p_cp10k
-from sclong.embedding import POOLINGS, Pooling, embed, embed_adata
+from sclong.config.sections import Architecture
+from sclong.embed.embedding import POOLINGS, Pooling, embed, embed_adata
 from sclong.errors import CheckpointError, ConfigError, InputDataError
-from sclong.knowledge.similarity import GoGraph
-from sclong.models.features import read_features, write_features
-from sclong.models.pca import Pca
-from sclong.models.sclong import ScLong
+from sclong.genes.go_graph import GoGraph
 from sclong.nn.dual_encoder import DualEncoder
 
 
@@ -99,7 +99,7 @@ def test_order_of_cells_changes_no_bit_of_a_cell(loaded: LoadedModel) -> None:
 
 def test_size_of_blocks_changes_no_bit(loaded: LoadedModel, monkeypatch: pytest.MonkeyPatch) -> None:
     one = embed_adata(cells(), loaded)
-    monkeypatch.setattr("sclong.data.cells.BLOCK_ENTRIES", 70)
+    monkeypatch.setattr("sclong.embed.cells.BLOCK_ENTRIES", 70)
     other = embed_adata(cells(), loaded)
     assert np.array_equal(one.cell_embedding, other.cell_embedding)
     assert np.array_equal(one.gene_embedding, other.gene_embedding)
@@ -197,8 +197,12 @@ def test_options_of_loading(folder: Path) -> None:
 def test_the_weights_are_mapped_and_nothing_is_left_without_memory(folder: Path, tmp_path: Path) -> None:
     loaded = load_checkpoint(folder)
     assert not any(t.is_meta for t in (*loaded.model.parameters(), *loaded.model.buffers()))
-    assert torch.equal(loaded.model.go_conv.edges, DualEncoder(  # made from the graph, not stored with the weights
-        loaded.arch, N_GENES, GoGraph.read(folder / "go_graph.npz")).go_conv.edges)  # fmt: skip
+    assert torch.equal(
+        loaded.model.go_conv.edges,
+        DualEncoder(  # made from the graph, not stored with the weights
+            loaded.arch, N_GENES, GoGraph.read(folder / "go_graph.npz")
+        ).go_conv.edges,
+    )
     if Path("/proc/self/maps").is_file():
         assert str((folder / "model.safetensors").resolve()) in Path("/proc/self/maps").read_text()
     before = (folder / "model.safetensors").read_bytes()

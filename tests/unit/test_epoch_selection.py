@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from sclong.heads.selection import BestEpoch
+from sclong.benchmark.selection import BestEpoch
 
 
 def weight_after(scores: list[float], patience: int | None = None, start: float = -math.inf) -> tuple[float, int]:
@@ -50,6 +50,6 @@ def test_weights_before_the_first_epoch_are_a_candidate_when_they_have_a_score()
 
 
 def test_every_evaluation_is_logged(caplog: pytest.LogCaptureFixture) -> None:
-    with caplog.at_level("DEBUG", logger="sclong.heads.selection"):
+    with caplog.at_level("DEBUG", logger="sclong.benchmark.selection"):
         weight_after([0.5, 0.25])
     assert [record.args for record in caplog.records] == [(1, 0.5), (2, 0.25)]

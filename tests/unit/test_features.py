@@ -7,11 +7,12 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from sclong.cards import ModelCard, load_card
+from sclong.benchmark.features import read_features, write_features
+from sclong.benchmark.model import Embedder
+from sclong.benchmark.run import load_adapter
+from sclong.config.cards import ModelCard, load_card
+from sclong.embed.result import Embedding
 from sclong.errors import InputDataError
-from sclong.models.base import Embedder, Embedding
-from sclong.models.features import read_features, write_features
-from sclong.tasks.run import load_adapter
 
 CELLS = ["NA", "007", "a cell", 'quo"te', "nul"]
 GENES = ["nan", "NULL", "MARCH1", "1-Dec"]

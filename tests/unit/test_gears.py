@@ -10,8 +10,9 @@ import torch
 from scipy import sparse
 
 from sclong.errors import DeviceError, InputDataError
-from sclong.heads.gears import SHARPNESS, GearsNetwork, Graph, GraphTable, gears_loss
-from sclong.heads.gears_training import (
+from sclong.seeding import rng
+from sclong.tasks.genetic_perturbation.gears_network import SHARPNESS, GearsNetwork, Graph, GraphTable, gears_loss
+from sclong.tasks.genetic_perturbation.gears_training import (
     GearsData,
     GearsOptions,
     answer,
@@ -21,7 +22,6 @@ from sclong.heads.gears_training import (
     multi_hot,
     validation_error,
 )
-from sclong.seeding import rng
 
 EPS = 1e-5  # of torch's BatchNorm
 
@@ -245,12 +245,17 @@ def screen(per_cell: bool = False) -> GearsData:
     parts = [[np.array([g]) for g in range(GENES) if g % 5 in kind] for kind in ((2, 3, 4), (1,), (0,))]
     control = (base + 0.1 * draw.normal(size=(10, GENES))).astype(np.float32)
     return GearsData(
-        control, base.astype(np.float32),
+        control,
+        base.astype(np.float32),
         draw.normal(size=(10, GENES, 3)).astype(np.float32) if per_cell else None,
-        [cells(int(g[0])) for g in parts[0]], [np.arange(GENES)] * 12, *parts,
-        np.stack([base + effect[int(g[0])] for g in parts[1]]).astype(np.float32), [np.arange(GENES)] * 4,
-        graph_of(edges), GENES,
-    )  # fmt: skip
+        [cells(int(g[0])) for g in parts[0]],
+        [np.arange(GENES)] * 12,
+        *parts,
+        np.stack([base + effect[int(g[0])] for g in parts[1]]).astype(np.float32),
+        [np.arange(GENES)] * 4,
+        graph_of(edges),
+        GENES,
+    )
 
 
 def truth(data: GearsData) -> np.ndarray:
@@ -299,10 +304,16 @@ def test_step_is_the_mean_of_its_batches_or_their_sum_over_a_number(monkeypatch:
     monkeypatch.setattr(torch.optim, "Adam", torch.optim.SGD)
     steps = []
     for divide in (None, 2):
-        options = FEW.model_copy(update={
-            "epochs": 1, "accumulation": 5, "clip": 1e9, "weight_decay": 0.0, "learning_rate": 1e-4,
-            "divide_by": divide,
-        })  # fmt: skip
+        options = FEW.model_copy(
+            update={
+                "epochs": 1,
+                "accumulation": 5,
+                "clip": 1e9,
+                "weight_decay": 0.0,
+                "learning_rate": 1e-4,
+                "divide_by": divide,
+            }
+        )
         network = network_for(data)
         before = network.own_bias.detach().clone()
         fit(network, data, options, 0)

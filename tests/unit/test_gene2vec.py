@@ -11,10 +11,10 @@ from safetensors.numpy import load_file
 from toy_training import ARCH, CONFIG, toy_corpus, toy_graph, toy_vocabulary
 
 from sclong.checkpoint.folder import initialise, load_checkpoint
-from sclong.data.vocabulary import Vocabulary
 from sclong.errors import CheckpointError, ConfigError, InputDataError, VocabularyMismatchError
-from sclong.knowledge.gene2vec import GeneVectors, build_gene_vectors, principal_components, read_vectors
-from sclong.plan import make_plan
+from sclong.genes.gene2vec import GeneVectors, build_gene_vectors, principal_components, read_vectors
+from sclong.genes.vocabulary import Vocabulary
+from sclong.plan.plan import make_plan
 from sclong.train.loop import pretrain
 
 DIM = ARCH.base_dim

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from sclong.errors import InputDataError
-from sclong.heads.gene_effects import fit_predict_gene_effects, scaled_vectors
 from sclong.seeding import rng
+from sclong.tasks.genetic_perturbation.gene_effects import fit_predict_gene_effects, scaled_vectors
 
 P, D, G = 30, 3, 12
 

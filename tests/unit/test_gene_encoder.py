@@ -6,7 +6,7 @@ import torch
 from scipy import sparse
 from torch_geometric.nn import SGConv
 
-from sclong.knowledge.similarity import GoGraph
+from sclong.genes.go_graph import GoGraph
 from sclong.nn.gene_encoder import GeneTable, GoEncoder
 
 N_GENES, DIM = 40, 6

@@ -7,12 +7,12 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from sclong.data.vocabulary import Vocabulary
 from sclong.errors import InputDataError
-from sclong.knowledge import go_files
-from sclong.knowledge.go import gene_terms, read_annotations
-from sclong.knowledge.go_files import Ontology
-from sclong.knowledge.similarity import build_go_graph
+from sclong.genes import go_files
+from sclong.genes.go_files import Ontology
+from sclong.genes.go_graph import build_go_graph
+from sclong.genes.go_terms import gene_terms, read_annotations
+from sclong.genes.vocabulary import Vocabulary
 
 OBO = """format-version: 1.2
 data-version: releases/2024-01-01

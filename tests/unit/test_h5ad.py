@@ -15,9 +15,9 @@ import pandas as pd
 import pytest
 from scipy import sparse
 
+from sclong.cells.h5ad import read_expression
+from sclong.cells.h5ad_stream import H5adCells
 from sclong.errors import InputDataError
-from sclong.io.h5ad import read_expression
-from sclong.io.h5ad_stream import H5adCells
 
 COUNTS = np.array([[0, 3, 1], [5, 0, 2]], dtype=np.float32)
 IDS = ["ENSG00000000001", "ENSG00000000002", "ENSG00000000003"]

@@ -10,19 +10,19 @@ import pandas as pd
 import pytest
 from scipy import sparse
 
-from sclong.cards import BenchmarkCard, ModelCard, load_card, load_cards, meets
-from sclong.data.normalize import log1p_cp10k, normalize_counts
+from sclong.benchmark import sclong as sclong_adapter
+from sclong.benchmark.predictions import write_predictions
+from sclong.benchmark.run import load_adapter
+from sclong.benchmark.task import Predictions, Problem
+from sclong.cells.normalize import log1p_cp10k, normalize_counts
+from sclong.config.cards import BenchmarkCard, ModelCard, load_card, load_cards, meets
+from sclong.embed.result import Embedding
 from sclong.errors import CardError, InputDataError
-from sclong.metrics.integration import batch_variance
-from sclong.models import sclong as sclong_adapter
-from sclong.models.base import Embedding
-from sclong.models.integration_expression import Combat, Expression
-from sclong.models.integration_sclong import ScLongOnValues
-from sclong.models.integration_scvi import ScVi
-from sclong.report.integration_figure import integration_pictures, plane, setting, umap_figure
-from sclong.tasks.base import Predictions, Problem
-from sclong.tasks.predictions import write_predictions
-from sclong.tasks.run import load_adapter
+from sclong.tasks.batch_integration.expression import Combat, Expression
+from sclong.tasks.batch_integration.figure import integration_pictures, plane, setting, umap_figure
+from sclong.tasks.batch_integration.metrics import batch_variance
+from sclong.tasks.batch_integration.sclong_values import ScLongOnValues
+from sclong.tasks.batch_integration.scvi import ScVi
 
 GENES, EACH = 60, 25
 
@@ -37,13 +37,22 @@ def problem() -> Problem:
     log_mean += batch[:, None] * draw.normal(0, 0.8, GENES)
     counts = draw.poisson(np.exp(log_mean)).astype(np.float32)
     counts[:, 0] = 0
-    samples = pd.DataFrame({"part": "test", "batch": np.array(["p", "q"])[batch], "type": celltype},
-                           index=[f"c{i}" for i in range(len(batch))])  # fmt: skip
+    samples = pd.DataFrame(
+        {"part": "test", "batch": np.array(["p", "q"])[batch], "type": celltype},
+        index=[f"c{i}" for i in range(len(batch))],
+    )
     return Problem(
-        "batch_integration", "0", samples, np.full((len(batch), 1), np.nan, np.float32), ["label"],
-        {"expression": log1p_cp10k(counts), "counts": sparse.csr_matrix(counts),
-         "gene_names": [f"g{i}" for i in range(GENES)]},
-    )  # fmt: skip
+        "batch_integration",
+        "0",
+        samples,
+        np.full((len(batch), 1), np.nan, np.float32),
+        ["label"],
+        {
+            "expression": log1p_cp10k(counts),
+            "counts": sparse.csr_matrix(counts),
+            "gene_names": [f"g{i}" for i in range(GENES)],
+        },
+    )
 
 
 def test_expression_is_the_normalised_matrix(problem):
@@ -98,8 +107,9 @@ def test_sclong_gets_the_values_that_the_card_says(problem, monkeypatch):
     keys = {"checkpoint": None, "seed": 0, "batch_size": 1}
     facts = ScLongOnValues("cp10k", pooling="mean").embed(adata, **keys).facts
     assert seen["kind"] == "nonnegative" and facts == {
-        "pooling": "mean", "value_kind": "counts, given to the model as cp10k"
-    }  # fmt: skip
+        "pooling": "mean",
+        "value_kind": "counts, given to the model as cp10k",
+    }
     assert seen["X"].sum(axis=1) == pytest.approx(np.full(100, 1e4), rel=1e-5)
     assert np.log1p(seen["X"]) == pytest.approx(log1p_cp10k(counts).toarray(), abs=1e-5)
     ScLongOnValues("paper_log").embed(adata, **keys)
@@ -127,8 +137,15 @@ def test_every_row_says_whether_it_was_fitted_to_these_cells(root, cards):
     controls = {"constant_embedding", "random_embedding", "shuffled_pca", "cell_type_one_hot"}
     assert {name for name, what in rows.items() if what == "fitted to these cells"} == fitted
     assert {name for name, what in rows.items() if what == "control"} == controls
-    zero_shot = {"raw_expression", "hvg", "sclong", "sclong_mean", "sclong_profile", "sclong_random",
-                 "sclong_random_profile"}  # fmt: skip
+    zero_shot = {
+        "raw_expression",
+        "hvg",
+        "sclong",
+        "sclong_mean",
+        "sclong_profile",
+        "sclong_random",
+        "sclong_random_profile",
+    }
     assert zero_shot <= set(rows) - fitted - controls
     assert all(cards[name].trained_on for name in set(rows) - controls)
 
@@ -194,6 +211,12 @@ def test_pictures_from_files_put_controls_first(tmp_path, cards):
             predictions[model], Predictions(np.array(["0"] * 90), np.array(names[::-1]), values, np.array(["0", "1"]))
         )
     text = integration_pictures(tmp_path, predictions, cards)
-    where = [text.index(f"<!-- {t} -->") for t in ("Constant embedding (control)", "Variable genes (zero-shot)",
-                                                    "ComBat, then PCA (fitted to these cells)")]  # fmt: skip
+    where = [
+        text.index(f"<!-- {t} -->")
+        for t in (
+            "Constant embedding (control)",
+            "Variable genes (zero-shot)",
+            "ComBat, then PCA (fitted to these cells)",
+        )
+    ]
     assert where == sorted(where)

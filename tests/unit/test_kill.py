@@ -15,16 +15,21 @@ import torch.distributed as dist
 from safetensors.torch import load_file
 from toy_training import ARCH, CONFIG, in_processes, log_of, toy_corpus
 
-from sclong.config_sections import PretrainConfig
+from sclong.config.sections import PretrainConfig
 from sclong.io.files import read_json
 from sclong.train import loop
-from sclong.train.launch import RETRY
 from sclong.train.state import checkpoints, damage
+from sclong.train.stop import RETRY
 
 BASE = {
-    **CONFIG.model_dump(), "steps": 8, "batch_size": 6, "validate_every": 4, "validation_cells": 5,
-    "checkpoint_every": 3, "redraw_every": 3,
-}  # fmt: skip
+    **CONFIG.model_dump(),
+    "steps": 8,
+    "batch_size": 6,
+    "validate_every": 4,
+    "validation_cells": 5,
+    "checkpoint_every": 3,
+    "redraw_every": 3,
+}
 WAYS = {
     "1": {},
     "2": {"parallel": "ddp", "processes": 2},
@@ -95,8 +100,9 @@ def assert_same(folder: Path, whole: Path) -> None:
     assert not [p.name for p in (folder / "work").iterdir() if p.name.startswith(".")], "nothing unfinished is left"
 
 
-@pytest.mark.parametrize("way", ["1", "2", pytest.param("3", marks=pytest.mark.slow),
-                                 pytest.param("fsdp 2", marks=pytest.mark.slow)])  # fmt: skip
+@pytest.mark.parametrize(
+    "way", ["1", "2", pytest.param("3", marks=pytest.mark.slow), pytest.param("fsdp 2", marks=pytest.mark.slow)]
+)
 def test_killed_again_and_again(corpus: tuple, uninterrupted, tmp_path: Path, way: str) -> None:
     """kill -9 of a random process at random calls, and of what goes on after it."""
     chance = random.Random(f"kill {way}")
@@ -197,8 +203,12 @@ def test_checkpoint_says_where_the_training_stands(corpus: tuple, uninterrupted)
     whole = uninterrupted("2")
     state = read_json(whole / "work/step_00000006/state.json")
     assert (state["step"], state["cells"], state["redraws"], state["processes"], state["schedule"]) == (
-        6, 36, 1, 2, "cosine",
-    )  # fmt: skip
+        6,
+        36,
+        1,
+        2,
+        "cosine",
+    )
     assert state["learning_rate"] == log_of(whole)[6]["lr"]
     tensors = {k for f in (whole / "work/step_00000006").glob("*.safetensors") for k in load_file(f)}
     assert {"rng.0.cpu", "rng.1.cpu"} <= tensors

@@ -11,11 +11,11 @@ import pytest
 from corpus_files import counts_of, write_file_part
 from scipy import sparse
 
-from sclong.data.corpus import build_corpus
-from sclong.data.leakage import LEAST_GENES, benchmark_cells, find_overlap, leakage_table, recover_counts
-from sclong.data.normalize import log1p_cp10k
-from sclong.data.vocabulary import COLUMNS, Vocabulary
-from sclong.io.cell_hash import among, cell_hashes, first_of_equals
+from sclong.cells.hash import among, cell_hashes, first_of_equals
+from sclong.cells.normalize import log1p_cp10k
+from sclong.corpus.assemble import build_corpus
+from sclong.corpus.leakage import LEAST_GENES, benchmark_cells, find_overlap, leakage_table, recover_counts
+from sclong.genes.vocabulary import COLUMNS, Vocabulary
 
 N = 600
 COUNTS = np.random.default_rng(0).poisson(2.0, size=(8, N)).astype(np.float32)
@@ -147,8 +147,10 @@ def test_hashes() -> None:
     counts = sparse.csr_matrix(COUNTS)
     hashes = cell_hashes(counts)
     assert len(np.unique(hashes, axis=0)) == len(COUNTS)
-    with_zeros = sparse.csr_matrix((np.append(counts.data, 0), np.append(counts.indices, 0),
-                                    np.append(counts.indptr[:-1], counts.nnz + 1)), shape=counts.shape)  # fmt: skip
+    with_zeros = sparse.csr_matrix(
+        (np.append(counts.data, 0), np.append(counts.indices, 0), np.append(counts.indptr[:-1], counts.nnz + 1)),
+        shape=counts.shape,
+    )
     assert (cell_hashes(with_zeros) == hashes).all()  # stored zeros and the order of entries do not count
     assert (cell_hashes(counts.astype(np.int64)) == hashes).all()
     swapped = COUNTS[:, ::-1]

@@ -10,7 +10,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from sclong.data.lincs import (
+from sclong.errors import InputDataError
+from sclong.seeding import rng
+from sclong.tasks.chemical_perturbation.lincs import (
     PUBLISHED_CELLS,
     dose_name,
     middle_replicates,
@@ -20,9 +22,7 @@ from sclong.data.lincs import (
     read_signature_table,
     write_signature_files,
 )
-from sclong.data.signatures import read_deepce_signatures
-from sclong.errors import InputDataError
-from sclong.seeding import rng
+from sclong.tasks.chemical_perturbation.signatures import read_deepce_signatures
 
 N_GENES, N_LANDMARKS = 9, 6
 VALUES = rng("values of a gctx").normal(size=(8, N_GENES)).astype(np.float32)
@@ -95,9 +95,13 @@ def test_public_files_become_signature_files(tmp_path: Path, generation: str) ->
         )
     facts = convert(paths, tmp_path / "out")
     assert facts == {
-        "signatures_in_table": 8, "pass_the_filter": 4, "written": 4, "not_in_the_matrices": 0, "compounds": 3,
+        "signatures_in_table": 8,
+        "pass_the_filter": 4,
+        "written": 4,
+        "not_in_the_matrices": 0,
+        "compounds": 3,
         "compounds_without_smiles": 1,
-    }  # fmt: skip
+    }
     table = read_signature_table(tmp_path / "out/signatures.csv")
     assert table["sig_id"].tolist() == [SIGNATURES["sig_id"][i] for i in (0, 1, 2, 6)]
     assert table["pert_idose"].tolist() == ["10.0 um", "10.0 um", "0.12 um", "3.33 um"]
@@ -117,7 +121,7 @@ def test_gctx_is_read_in_blocks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     genes = GENES["pr_gene_id"].tolist()[::-2]
     wanted = {SIGNATURES["sig_id"][i] for i in (7, 1, 2)} | {"elsewhere"}
     for rows in (1000, 2):
-        monkeypatch.setattr("sclong.data.lincs.ROWS_AT_ONCE", rows)
+        monkeypatch.setattr("sclong.tasks.chemical_perturbation.lincs.ROWS_AT_ONCE", rows)
         values, found = read_gctx(path, genes, wanted)
         assert found == [SIGNATURES["sig_id"][i] for i in (1, 2, 7)]
         np.testing.assert_array_equal(values, VALUES[[1, 2, 7]][:, ::-2])
@@ -154,11 +158,22 @@ def test_ids_may_be_numbers_and_no_signature_may_be_asked_for(tmp_path: Path) ->
 @pytest.mark.parametrize(
     ("written", "name"),
     [
-        ("10 \N{MICRO SIGN}M", "10.0 um"), ("10 \u00c2\u00b5M", "10.0 um"), ("9.8 uM", "10.0 um"),
-        ("0.04 um", "0.04 um"), ("40 nM", "0.04 um"), ("1.25 uM", "1.25 um"), ("1 mM", "1000.0 um"), ("-666", ""),
-        ("", ""), ("10 ng/ml", ""), ("0 uM", ""), ("5 pM", ""), ("1.2.3 uM", ""), (".04 um", "0.04 um"),
+        ("10 \N{MICRO SIGN}M", "10.0 um"),
+        ("10 \u00c2\u00b5M", "10.0 um"),
+        ("9.8 uM", "10.0 um"),
+        ("0.04 um", "0.04 um"),
+        ("40 nM", "0.04 um"),
+        ("1.25 uM", "1.25 um"),
+        ("1 mM", "1000.0 um"),
+        ("-666", ""),
+        ("", ""),
+        ("10 ng/ml", ""),
+        ("0 uM", ""),
+        ("5 pM", ""),
+        ("1.2.3 uM", ""),
+        (".04 um", "0.04 um"),
     ],
-)  # fmt: skip
+)
 def test_doses_get_the_published_names(written: str, name: str) -> None:
     assert dose_name(written) == name
 
@@ -222,14 +237,17 @@ def broken(paths: dict[str, Path], how: str) -> None:
 @pytest.mark.parametrize(
     ("how", "message"),
     [
-        ("not hdf5", "cannot be read as gctx"), ("no matrix", "cannot be read as gctx"),
+        ("not hdf5", "cannot be read as gctx"),
+        ("no matrix", "cannot be read as gctx"),
         ("shape", r"a matrix \(8, 9\) for 1 signatures and 9 genes"),
         ("gene", "1 of 6 landmark genes are not in it: '9'"),
-        ("landmarks", "9 landmark genes"), ("column", "no column 'pr_is_lm or is_lm or feature_space'"),
-        ("nothing", "none of 0 signatures"), ("twice", "stand twice: 'P1_A375_24H:A01'"),
+        ("landmarks", "9 landmark genes"),
+        ("column", "no column 'pr_is_lm or is_lm or feature_space'"),
+        ("nothing", "none of 0 signatures"),
+        ("twice", "stand twice: 'P1_A375_24H:A01'"),
         ("nan", "'P1_PC3_24H:A05', gene 'G0': no finite value"),
     ],
-)  # fmt: skip
+)
 def test_bad_files_are_named(tmp_path: Path, how: str, message: str) -> None:
     paths = write_files(tmp_path)
     broken(paths, how)
@@ -260,9 +278,12 @@ def test_real_signatures_go_through(tmp_path: Path, mirror: Path) -> None:
         tmp_path / "compounds.txt", sep="\t", index=False
     )
     facts = write_signature_files(
-        [tmp_path / "level5.gctx"], tmp_path / "signatures.txt", tmp_path / "genes.txt", tmp_path / "compounds.txt",
+        [tmp_path / "level5.gctx"],
+        tmp_path / "signatures.txt",
+        tmp_path / "genes.txt",
+        tmp_path / "compounds.txt",
         tmp_path / "out",
-    )  # fmt: skip
+    )
     kept = columns["pert_idose"] == "10 \N{MICRO SIGN}M"  # the others, 0.1, 0.5, 1 and 3, are no published doses
     expected = columns[kept & (columns["pert_itime"] == "24 h") & columns["cell_id"].isin(PUBLISHED_CELLS)]
     assert facts["written"] == facts["pass_the_filter"] == len(expected) > 0

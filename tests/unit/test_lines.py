@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from sclong.data.lines import (
+from sclong.drugs.lines import (
     LineTable,
     near_names,
     read_ccle,
@@ -26,8 +26,9 @@ from sclong.errors import InputDataError
 
 def test_names_that_differ_in_case_or_signs_are_said_and_not_matched(tmp_path: Path) -> None:
     assert near_names(["MCF-7", "SW48", "HeLa", "A549"], ["MCF7", "SW480", "HELA", "A549"]) == [
-        "HeLa / HELA", "MCF-7 / MCF7"
-    ]  # fmt: skip
+        "HeLa / HELA",
+        "MCF-7 / MCF7",
+    ]
     (tmp_path / "x.csv").write_text("line,G1\nMCF7,1\n")
     with pytest.raises(InputDataError, match="alike: 'MCF-7 / MCF7'"):
         write_lines(read_line_csv(tmp_path / "x.csv"), {"MCF-7"}, tmp_path)
@@ -37,9 +38,12 @@ def test_lines_without_expression_are_named(tmp_path: Path) -> None:
     (tmp_path / "x.csv").write_text("line,G1\nMCF7,1\nSW480,2\n")
     facts = write_lines(read_line_csv(tmp_path / "x.csv"), {"MCF-7", "SW48", "SW480"}, tmp_path)
     assert facts == {
-        "lines": 1, "genes": 1, "lines_without_expression": 2, "names_of_lines_without_expression": ["MCF-7", "SW48"],
+        "lines": 1,
+        "genes": 1,
+        "lines_without_expression": 2,
+        "names_of_lines_without_expression": ["MCF-7", "SW48"],
         "lines_perhaps_spelled_differently": ["MCF-7 / MCF7"],
-    }  # fmt: skip
+    }
     assert "lines_perhaps_spelled_differently" not in write_lines(
         read_line_csv(tmp_path / "x.csv"), {"MCF7", "SW48"}, tmp_path
     )

@@ -9,9 +9,9 @@ import pytest
 import torch
 from toy_training import toy_corpus
 
-from sclong.data.dataset import PretrainingCells
-from sclong.data.loader import CellLoader, share_of_rank
 from sclong.errors import ConfigError
+from sclong.train.dataset import PretrainingCells
+from sclong.train.loader import CellLoader, share_of_rank
 
 
 @pytest.fixture

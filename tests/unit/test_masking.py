@@ -8,7 +8,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sclong.data.masking import MASK_VALUE, mask_values
+from sclong.train.masking import MASK_VALUE, mask_values
 
 
 def cells(n_cells: int, n_genes: int, density: float, seed: int) -> torch.Tensor:

@@ -8,18 +8,30 @@ import pytest
 import torch
 from toy_training import toy_graph, toy_vocabulary
 
-from sclong.config import load_architecture
-from sclong.config_sections import Architecture
+from sclong.config.load import load_architecture
+from sclong.config.sections import Architecture
 from sclong.nn.dual_encoder import DualEncoder
 from sclong.nn.favor import n_random_features
 from sclong.nn.performer import PreNorm
-from sclong.plan_costs import GPU_GB
+from sclong.plan.costs import GPU_GB
 from sclong.train.memory import cells_that_fit, count_parameters, training_memory
 
 ARCH = Architecture(
-    name="narrow", top_genes=200, base_dim=16, value_hidden_dim=8, mini_depth=1, mini_heads=2, mini_dim_head=8,
-    large_dim=64, large_depth=3, large_heads=4, large_dim_head=16, decoder_depth=1, decoder_heads=2, decoder_dim_head=8,
-)  # fmt: skip
+    name="narrow",
+    top_genes=200,
+    base_dim=16,
+    value_hidden_dim=8,
+    mini_depth=1,
+    mini_heads=2,
+    mini_dim_head=8,
+    large_dim=64,
+    large_depth=3,
+    large_heads=4,
+    large_dim_head=16,
+    decoder_depth=1,
+    decoder_heads=2,
+    decoder_dim_head=8,
+)
 N_GENES = 500
 
 

@@ -5,7 +5,7 @@ import pytest
 from scipy.integrate import quad
 from sklearn.metrics import average_precision_score, roc_auc_score
 
-from sclong.metrics import grn
+from sclong.tasks.grn_inference import metrics as grn
 
 TFS = ["A", "B", "C"]
 GENES = ["A", "B", "C", "D", "E", "F"]

@@ -2,8 +2,8 @@ import numpy as np
 import pytest
 from sklearn.metrics import silhouette_samples
 
-from sclong.metrics import integration as m
-from sclong.metrics.integration_neighbours import Neighbours, clisi, graph_connectivity, ilisi, lisi
+from sclong.tasks.batch_integration import metrics as m
+from sclong.tasks.batch_integration.neighbours import Neighbours, clisi, graph_connectivity, ilisi, lisi
 
 TYPES, BATCHES, EACH = 8, 3, 20
 

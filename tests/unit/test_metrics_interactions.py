@@ -10,8 +10,8 @@ import pytest
 from sklearn.linear_model import LinearRegression, TheilSenRegressor
 from sklearn.metrics import roc_auc_score
 
-from sclong.data.perturbation import PrepareOptions, Profiles, prepare_perturbations
-from sclong.metrics.interactions import (
+from sclong.seeding import rng
+from sclong.tasks.genetic_perturbation.interactions import (
     CLASSES,
     distance_correlation,
     dominance,
@@ -23,7 +23,7 @@ from sclong.metrics.interactions import (
     strongest,
     theil_sen,
 )
-from sclong.seeding import rng
+from sclong.tasks.genetic_perturbation.profiles import PrepareOptions, Profiles, prepare_perturbations
 
 
 def changes(n: int = 40, noise: float = 0.0) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -167,9 +167,12 @@ def test_published_classes_have_the_scores_that_call_them(fits: pd.DataFrame, mi
         "equality_of_contribution": contributions.min(axis=1) / contributions.max(axis=1),
     }
     names = {
-        "synergy": "SYNERGY", "suppression": "SUPPRESSOR", "neomorphism": "NEOMORPHIC", "redundancy": "REDUNDANT",
+        "synergy": "SYNERGY",
+        "suppression": "SUPPRESSOR",
+        "neomorphism": "NEOMORPHIC",
+        "redundancy": "REDUNDANT",
         "epistasis": "EPISTASIS",
-    }  # fmt: skip
+    }
     for kind, (score, sign) in CLASSES.items():
         members = fits.index.isin(table.loc[table["category"].str.startswith(names[kind]), "pair"])
         assert members.sum() >= 8

@@ -5,14 +5,14 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from sclong.metrics.perturbation import (
+from sclong.seeding import rng
+from sclong.tasks.genetic_perturbation.metrics import (
     cosine_distances,
     direction_accuracy,
     discrimination,
     l1_distances,
     pearson_around,
 )
-from sclong.seeding import rng
 
 CONTROL = np.array([1.0, 1.0, 1.0, 1.0])
 

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sclong.metrics.ranking import auroc, average_precision, grouped_pearson
+from sclong.benchmark.ranking import auroc, average_precision, grouped_pearson
 from sclong.seeding import rng
 
 labelled_scores = st.lists(st.tuples(st.integers(0, 1), st.integers(0, 4)), min_size=2, max_size=25)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from sclong.metrics.regression import average_ranks, mse, pearson, pearson_delta, precision_at_k, rmse, spearman
+from sclong.benchmark.regression import average_ranks, mse, pearson, pearson_delta, precision_at_k, rmse, spearman
 from sclong.seeding import rng
 
 

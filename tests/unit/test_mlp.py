@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 
+from sclong.benchmark.mlp import fit_predict_mlp
 from sclong.errors import InputDataError
-from sclong.heads.mlp import fit_predict_mlp
 from sclong.seeding import rng
 
 N, F = 240, 6

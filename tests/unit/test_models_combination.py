@@ -9,15 +9,15 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from sclong.cards import BenchmarkCard, ModelCard, load_cards
+from sclong.benchmark.model import Predictor
+from sclong.benchmark.ranking import auroc
+from sclong.benchmark.run import load_adapter
+from sclong.benchmark.task import Features, Problem
+from sclong.config.cards import BenchmarkCard, ModelCard, load_cards
 from sclong.errors import CardError, InputDataError
-from sclong.metrics.ranking import auroc
-from sclong.models.base import Predictor
-from sclong.models.combination import CombinationPrior, FingerprintMLP, GradientBoosting, smoothed_rate
-from sclong.models.combination_deepdds import DeepDDS
 from sclong.seeding import rng
-from sclong.tasks.base import Features, Problem
-from sclong.tasks.run import load_adapter
+from sclong.tasks.drug_combination.classical import CombinationPrior, FingerprintMLP, GradientBoosting, smoothed_rate
+from sclong.tasks.drug_combination.deepdds import DeepDDS
 
 SCAFFOLDS = ["c1ccccc1{}", "c1ccncc1{}", "C1CCCCC1{}"]
 DRUGS = sorted(SCAFFOLDS[i % 3].format(["O", "N", "Cl", "C#N"][i // 3]) for i in range(9))
@@ -166,11 +166,16 @@ def test_the_rate_of_a_pair_a_drug_a_line() -> None:
     assert rates.to_dict() == pytest.approx({"a": (2 + 1) / 4, "b": 1 / 3})
     samples = pd.DataFrame(
         [
-            ("train", "A", "B", "L1"), ("train", "B", "A", "L1"), ("train", "A", "C", "L2"),
-            ("test", "B", "A", "L9"), ("test", "B", "C", "L2"), ("test", "X", "Y", "L1"),
+            ("train", "A", "B", "L1"),
+            ("train", "B", "A", "L1"),
+            ("train", "A", "C", "L2"),
+            ("test", "B", "A", "L9"),
+            ("test", "B", "C", "L2"),
+            ("test", "X", "Y", "L1"),
         ],
-        columns=["part", "drug1", "drug2", "cell"], index=[f"t{i}" for i in range(6)],
-    )  # fmt: skip
+        columns=["part", "drug1", "drug2", "cell"],
+        index=[f"t{i}" for i in range(6)],
+    )
     targets = np.array([1, 1, 0, np.nan, np.nan, np.nan], dtype=np.float32)[:, None]
     problem = Problem("drug_combination", "0", samples, targets, ["synergy"], {})
     overall = 2 / 3
@@ -191,9 +196,14 @@ def test_vectors_of_another_model_take_the_place_of_expression(lines: str) -> No
     def reordered(names: np.ndarray) -> Features:
         assert given.cell_embedding is not None and given.contextual_embedding is not None
         return Features(
-            "toy", names, given.cell_embedding[back], given.genes, None, given.gene_mapped,
+            "toy",
+            names,
+            given.cell_embedding[back],
+            given.genes,
+            None,
+            given.gene_mapped,
             given.contextual_embedding[back],
-        )  # fmt: skip
+        )
 
     answer = model.predict_from(problem, given, 0)
     np.testing.assert_array_equal(model.predict_from(problem, reordered(given.cells[back]), 0), answer)

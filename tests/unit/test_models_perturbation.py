@@ -14,14 +14,18 @@ import pytest
 from scipy import sparse
 from toy_training import ARCH, toy_corpus, toy_counts
 
-from sclong.cards import ModelCard, check_features_of, load_card
+from sclong.benchmark.features import read_features, write_features
+from sclong.benchmark.run import load_adapter
+from sclong.benchmark.sclong import ScLong
+from sclong.benchmark.task import Features, Problem
 from sclong.checkpoint.folder import initialise
+from sclong.config.cards import ModelCard, check_features_of, load_card
 from sclong.errors import CardError, InputDataError
-from sclong.heads.gears_training import GearsData
-from sclong.models import perturbation_gears
-from sclong.models.features import read_features, write_features
-from sclong.models.perturbation import AdditiveLinear, MatchingMean, SampledControl, SplitHalf
-from sclong.models.perturbation_gears import (
+from sclong.plan.plan import make_plan
+from sclong.seeding import rng
+from sclong.tasks.genetic_perturbation import gears as perturbation_gears
+from sclong.tasks.genetic_perturbation.classical import AdditiveLinear, MatchingMean, SampledControl, SplitHalf
+from sclong.tasks.genetic_perturbation.gears import (
     Gears,
     coexpression_graph,
     embedded_controls,
@@ -29,20 +33,25 @@ from sclong.models.perturbation_gears import (
     go_vectors,
     with_vectors,
 )
-from sclong.models.sclong import ScLong
-from sclong.plan import make_plan
-from sclong.seeding import rng
-from sclong.tasks.base import Features, Problem
-from sclong.tasks.genetic_perturbation import TASK, perturbed_vectors
-from sclong.tasks.run import load_adapter
+from sclong.tasks.genetic_perturbation.gears_training import GearsData
+from sclong.tasks.genetic_perturbation.task import TASK, perturbed_vectors
 
 OUTPUTS = ["e0", "e1", "e2", "e3", "e4"]
 SYMBOLS = ["A", "B", "C", "D", "E"]
 TERMS = np.array(  # rows A, B, C, D, E and F, which is not measured
     [[1, 1, 0, 0], [1, 0, 0, 0], [0, 0, 1, 0], [1, 1, 0, 0], [0, 0, 0, 0], [0, 0, 1, 1]], dtype=np.float32
 )
-PARTS = {"A": "train", "B": "train", "C": "train", "A+B": "train", "E": "validation", "D": "test", "F": "test",
-         "E+D": "test", "A+D": "test"}  # fmt: skip
+PARTS = {
+    "A": "train",
+    "B": "train",
+    "C": "train",
+    "A+B": "train",
+    "E": "validation",
+    "D": "test",
+    "F": "test",
+    "E+D": "test",
+    "A+D": "test",
+}
 
 
 class Cells:
@@ -66,12 +75,24 @@ def problem(**context: Any) -> Problem:
     targets = np.full((len(samples), 5), np.nan, dtype=np.float32)
     targets[:5] = 1 + np.array([[2], [4], [9], [6], [5]]) * [1, 0, 0, 0, 1]
     known = samples.index[:5]
-    return Problem("genetic_perturbation", "0", samples, targets, OUTPUTS, {
-        "control_mean": np.ones(5, dtype=np.float32), "gene_names": SYMBOLS,
-        "perturbed_ids": {g: f"e{i}" for i, g in enumerate(SYMBOLS)} | {"F": "F"},
-        "go_terms": sparse.csr_matrix(TERMS), "go_genes": [*SYMBOLS, "F"], "cells": Cells(5),
-        "non_zero": {s: np.array([0, 4]) for s in known}, "de": {s: np.array([4, 0]) for s in known}, **context,
-    })  # fmt: skip
+    return Problem(
+        "genetic_perturbation",
+        "0",
+        samples,
+        targets,
+        OUTPUTS,
+        {
+            "control_mean": np.ones(5, dtype=np.float32),
+            "gene_names": SYMBOLS,
+            "perturbed_ids": {g: f"e{i}" for i, g in enumerate(SYMBOLS)} | {"F": "F"},
+            "go_terms": sparse.csr_matrix(TERMS),
+            "go_genes": [*SYMBOLS, "F"],
+            "cells": Cells(5),
+            "non_zero": {s: np.array([0, 4]) for s in known},
+            "de": {s: np.array([4, 0]) for s in known},
+            **context,
+        },
+    )
 
 
 def test_matching_mean_by_hand() -> None:
@@ -332,9 +353,11 @@ def test_contextual_vectors_are_embedded_written_and_read(tmp_path: Path) -> Non
     names = [*(f"ENSG9{i:010d}" for i in range(30, 0, -1)), "NOBODY"]
     counts = np.concatenate([toy_counts(5, 3)[:, np.arange(30, 0, -1)], np.ones((5, 1))], axis=1)
     cells = anndata.AnnData(
-        sparse.csr_matrix(counts, dtype=np.float32), pd.DataFrame(index=[f"c{i}" for i in range(5)]),
-        pd.DataFrame(index=names), uns={"value_kind": "counts"},
-    )  # fmt: skip
+        sparse.csr_matrix(counts, dtype=np.float32),
+        pd.DataFrame(index=[f"c{i}" for i in range(5)]),
+        pd.DataFrame(index=names),
+        uns={"value_kind": "counts"},
+    )
     plain = ScLong().embed(cells, checkpoint=tmp_path / "toy", seed=0, batch_size=2)
     assert plain.contextual_embedding is None
     cells.uns["contextual"] = True
@@ -350,10 +373,18 @@ def test_contextual_vectors_are_embedded_written_and_read(tmp_path: Path) -> Non
 # ---------------------------------------------------------------------------------------------------- cards
 
 
-ROWS = {"gears": None, "gears_own_genes": None, "gears_go": None, "gears_sclong": "sclong",
-        "gears_sclong_random": "sclong_random", "gears_gene2vec": "gene2vec", "alm_sclong": "sclong",
-        "alm_sclong_random": "sclong_random", "alm_gene2vec": "gene2vec",
-        "gears_sclong_published": "sclong"}  # fmt: skip
+ROWS = {
+    "gears": None,
+    "gears_own_genes": None,
+    "gears_go": None,
+    "gears_sclong": "sclong",
+    "gears_sclong_random": "sclong_random",
+    "gears_gene2vec": "gene2vec",
+    "alm_sclong": "sclong",
+    "alm_sclong_random": "sclong_random",
+    "alm_gene2vec": "gene2vec",
+    "gears_sclong_published": "sclong",
+}
 
 
 @pytest.mark.parametrize("name", sorted(ROWS))
@@ -391,9 +422,16 @@ def test_published_row_keeps_the_published_protocol(root: Path) -> None:
 
 def test_preset_replaces_options() -> None:
     card = ModelCard(
-        name="m", title="", summary="", version=1, role="model", adapter="a:B", provides=[],
-        options={"a": 1, "b": 2}, preset_options={"demo": {"b": 3}},
-    )  # fmt: skip
+        name="m",
+        title="",
+        summary="",
+        version=1,
+        role="model",
+        adapter="a:B",
+        provides=[],
+        options={"a": 1, "b": 2},
+        preset_options={"demo": {"b": 3}},
+    )
     assert card.for_preset("demo").options == {"a": 1, "b": 3} and card.for_preset("paper").options == {"a": 1, "b": 2}
     assert ModelCard(**card.for_preset("demo").model_dump()).for_preset("demo").options == {"a": 1, "b": 3}
 

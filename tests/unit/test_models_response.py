@@ -9,20 +9,26 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from sclong.data.molecules import molecule_graphs
-from sclong.data.response import NamedGraphs
+from sclong.benchmark.task import Features, Problem
+from sclong.drugs.molecules import molecule_graphs
 from sclong.errors import CardError, InputDataError
-from sclong.models.response import GroupMean
-from sclong.models.response_deepcdr import DeepCDR
 from sclong.seeding import rng
-from sclong.tasks.base import Features, Problem
+from sclong.tasks.drug_response.controls import GroupMean
+from sclong.tasks.drug_response.deepcdr import DeepCDR
+from sclong.tasks.drug_response.files import NamedGraphs
 
 DRUGS = {"1": "CCO", "2": "c1ccccc1", "3": "CC(=O)O"}
 LINES = [f"L{i}" for i in range(12)]
 STATE = rng("state").normal(size=(len(LINES), 4)).astype(np.float32)
 QUICK: dict[str, Any] = {
-    "hidden": [8], "line_hidden": 8, "tower": 8, "fusion": 60, "kernel": 10, "batch_size": 8, "epochs": 2
-}  # fmt: skip
+    "hidden": [8],
+    "line_hidden": 8,
+    "tower": 8,
+    "fusion": 60,
+    "kernel": 10,
+    "batch_size": 8,
+    "epochs": 2,
+}
 
 
 def problem(context: Mapping[str, Any] | None = None, hide: bool = True) -> Problem:

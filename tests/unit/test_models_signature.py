@@ -12,32 +12,40 @@ import pytest
 import yaml
 from anndata import AnnData
 
-from sclong.cards import BenchmarkCard, ModelCard, load_card, meets
-from sclong.data.synthetic import simulate
+from sclong.benchmark.controls import TrainMean
+from sclong.benchmark.model import PredictorFromFeatures
+from sclong.benchmark.run import load_adapter
+from sclong.benchmark.task import Features, Predictions, Problem
+from sclong.config.cards import BenchmarkCard, ModelCard, load_card, meets
 from sclong.errors import CardError, InputDataError
-from sclong.models import signature_deepce
-from sclong.models.base import PredictorFromFeatures
-from sclong.models.controls import TrainMean
-from sclong.models.signature_deepce import Deepce, deepce_data, prepared, vectors_of
 from sclong.seeding import rng
-from sclong.tasks.base import Features, Predictions, Problem
-from sclong.tasks.chemical_perturbation import TASK
-from sclong.tasks.run import load_adapter
+from sclong.tasks.chemical_perturbation import deepce as signature_deepce
+from sclong.tasks.chemical_perturbation.deepce import Deepce, deepce_data, prepared, vectors_of
+from sclong.tasks.chemical_perturbation.task import TASK
+from sclong.world import simulate
 
 GENES = ["G0", "G1", "G2", "G3"]
 VECTORS = np.array([[1, 5], [3, 5], [100, 100], [5, 5]], dtype=np.float32)
 CARDS = {
-    "deepce": None, "deepce_sclong": "sclong", "deepce_sclong_static": "sclong_gene_table",
-    "deepce_sclong_published": "sclong_gene_table", "deepce_sclong_random": "sclong_random",
-    "deepce_gene2vec": "gene2vec", "deepce_random_genes": "random_gene_table", "deepce_pca": "pca",
-}  # fmt: skip
+    "deepce": None,
+    "deepce_sclong": "sclong",
+    "deepce_sclong_static": "sclong_gene_table",
+    "deepce_sclong_published": "sclong_gene_table",
+    "deepce_sclong_random": "sclong_random",
+    "deepce_gene2vec": "gene2vec",
+    "deepce_random_genes": "random_gene_table",
+    "deepce_pca": "pca",
+}
 
 
 def problem_of(context: dict[str, Any] | None = None) -> Problem:
     rows = [
-        ("train", "CCO", "A375", 10.0), ("train", "CCN", "PC3", 1.11), ("validation", "CCO", "PC3", 10.0),
-        ("test", "c1ccccc1", "HELA", 10.0), ("test", "CCN", "A375", 3.33),
-    ]  # fmt: skip
+        ("train", "CCO", "A375", 10.0),
+        ("train", "CCN", "PC3", 1.11),
+        ("validation", "CCO", "PC3", 10.0),
+        ("test", "c1ccccc1", "HELA", 10.0),
+        ("test", "CCN", "A375", 3.33),
+    ]
     samples = pd.DataFrame(rows, columns=["part", "smiles", "cell_id", "dose_um"], index=list("abcde"))
     targets = rng("targets").normal(size=(5, 4)).astype(np.float32)
     targets[3:] = np.nan
@@ -145,8 +153,12 @@ def test_random_gene_vectors_are_as_wide_as_those_of_sclong(root: Path) -> None:
 def test_settings_of_the_demo_beat_the_mean_signature(tmp_path: Path, root: Path) -> None:
     """On compounds of the simulated world that training does not hold, by one short training."""
     simulate(tmp_path / "world", only={"signatures.h5ad", "drugs.tsv", "cell_lines.h5ad", "genes.csv"})
-    roles = {"signatures": "signatures.h5ad", "drugs": "drugs.tsv", "expression": "cell_lines.h5ad",
-             "annotation": "genes.csv"}  # fmt: skip
+    roles = {
+        "signatures": "signatures.h5ad",
+        "drugs": "drugs.tsv",
+        "expression": "cell_lines.h5ad",
+        "annotation": "genes.csv",
+    }
     (tmp_path / "dataset").mkdir()
     TASK.prepare({role: tmp_path / "world" / file for role, file in roles.items()}, {}, tmp_path / "dataset")
     split = TASK.split(tmp_path / "dataset", "compound", {}, 1)

@@ -11,7 +11,7 @@ import h5py
 import numpy as np
 import pytest
 
-from sclong.data.molecules import ELEMENTS, FEATURISATIONS, WIDTHS, MoleculeGraphs, _graph, molecule_graphs
+from sclong.drugs.molecules import ELEMENTS, FEATURISATIONS, WIDTHS, MoleculeGraphs, _graph, molecule_graphs
 from sclong.errors import InputDataError
 
 ETHANOL, BENZENE, ACRYLONITRILE, METHANE = "CCO", "c1ccccc1", "C=CC#N", "C"
@@ -50,8 +50,10 @@ def test_atoms_of_ethanol(featurisation: str) -> None:
     assert graphs.atoms.dtype == np.float32 and graphs.bonds.dtype == np.int64
     found = [described(row, featurisation) for row in graphs.atoms]
     assert [(f["element"], f["degree"], f["hydrogens"], f["implicit"], f["aromatic"]) for f in found] == [
-        ("C", 1, 3, 3, 0.0), ("C", 2, 2, 2, 0.0), ("O", 1, 1, 1, 0.0)
-    ]  # fmt: skip
+        ("C", 1, 3, 3, 0.0),
+        ("C", 2, 2, 2, 0.0),
+        ("O", 1, 1, 1, 0.0),
+    ]
     assert sorted(map(tuple, graphs.bonds.T)) == [(0, 1), (1, 0), (1, 2), (2, 1)]
 
 

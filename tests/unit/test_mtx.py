@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from sclong.cells.h5ad import read_expression
 from sclong.errors import InputDataError
-from sclong.io.h5ad import read_expression
 
 COUNTS = np.array([[1, 0, 3], [0, 5, 2]])  # cells x features; the last is no gene
 MATRIX = "%%MatrixMarket matrix coordinate integer general\n3 2 4\n1 1 1\n3 1 3\n2 2 5\n3 2 2\n"

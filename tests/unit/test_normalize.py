@@ -13,8 +13,7 @@ import scipy.sparse as sp
 import torch
 from toy_training import ARCH, toy_corpus, toy_counts, toy_graph
 
-from sclong.checkpoint.folder import initialise, load_checkpoint, save_checkpoint
-from sclong.data.normalize import (
+from sclong.cells.normalize import (
     FEW,
     NORMALIZATIONS,
     check_counts,
@@ -24,7 +23,8 @@ from sclong.data.normalize import (
     normalize_counts,
     to_model_values,
 )
-from sclong.embedding import embed_adata
+from sclong.checkpoint.folder import initialise, load_checkpoint, save_checkpoint
+from sclong.embed.embedding import embed_adata
 from sclong.errors import InputDataError
 from sclong.nn.dual_encoder import DualEncoder
 
@@ -139,9 +139,7 @@ def test_normalised_values_are_no_counts(name: str) -> None:
 def test_a_checkpoint_embeds_with_the_normalisation_it_was_trained_on(tmp_path: Path, name: str) -> None:
     _, vocabulary, graph = toy_corpus(tmp_path)
     model = DualEncoder(ARCH, len(vocabulary), toy_graph(vocabulary))
-    save_checkpoint(
-        tmp_path / "model", model, ARCH, vocabulary, graph, training_log=None, card={}, normalization=name
-    )  # fmt: skip
+    save_checkpoint(tmp_path / "model", model, ARCH, vocabulary, graph, training_log=None, card={}, normalization=name)
     loaded = load_checkpoint(tmp_path / "model")
     assert loaded.normalization == json.loads((tmp_path / "model/config.json").read_text())["normalization"] == name
     assert f"normalised as {name} " in (tmp_path / "model/README.md").read_text()

@@ -11,16 +11,21 @@ import torch
 from safetensors.torch import load_file
 from toy_training import ARCH, CONFIG, in_processes, largest_difference, log_of, toy_corpus
 
-from sclong.config_sections import PretrainConfig
+from sclong.config.sections import PretrainConfig
 from sclong.errors import ConfigError
 from sclong.train import loop
 from sclong.train.loop import pretrain
 from sclong.train.state import checkpoints
 
 BASE = {
-    **CONFIG.model_dump(), "steps": 20, "batch_size": 8, "learning_rate": 1e-3, "validate_every": 10,
-    "validation_cells": 11, "checkpoint_every": 10,
-}  # fmt: skip
+    **CONFIG.model_dump(),
+    "steps": 20,
+    "batch_size": 8,
+    "learning_rate": 1e-3,
+    "validate_every": 10,
+    "validation_cells": 11,
+    "checkpoint_every": 10,
+}
 BFLOAT16 = ARCH.model_copy(update={"precision": "bfloat16"})
 
 

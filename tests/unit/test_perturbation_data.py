@@ -10,11 +10,17 @@ import pandas as pd
 import pytest
 from scipy import sparse, stats
 
-from sclong.data.perturbation import ConditionCells, GeneSets, PrepareOptions, Profiles, prepare_perturbations
-from sclong.data.perturbation_cells import half_means
-from sclong.data.perturbation_genes import first_ranked, read_published
 from sclong.errors import InputDataError
 from sclong.seeding import rng
+from sclong.tasks.genetic_perturbation.cells import half_means
+from sclong.tasks.genetic_perturbation.genes import first_ranked, read_published
+from sclong.tasks.genetic_perturbation.profiles import (
+    ConditionCells,
+    GeneSets,
+    PrepareOptions,
+    Profiles,
+    prepare_perturbations,
+)
 
 LABELS = ["ctrl", "A+ctrl", "ctrl+B", "A+B"]
 CELLS, N_GENES = 15, 30

@@ -9,9 +9,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from sclong.cards import BenchmarkCard, load_card
-from sclong.report.perturbation_figure import paper_values, perturbation_figure
+from sclong.config.cards import BenchmarkCard, load_card
 from sclong.report.tables import summarize
+from sclong.tasks.genetic_perturbation.figure import paper_values, perturbation_figure
 
 VALUES = {
     "no_change": 0.5,
@@ -21,8 +21,14 @@ VALUES = {
     "gears_sclong_published": 0.25,
     "truth": 0.0,
 }
-ROLES = {"no_change": "floor", "train_mean": "floor", "additive": "classical", "gears": "model",
-         "gears_sclong_published": "ablation", "truth": "ceiling"}  # fmt: skip
+ROLES = {
+    "no_change": "floor",
+    "train_mean": "floor",
+    "additive": "classical",
+    "gears": "model",
+    "gears_sclong_published": "ablation",
+    "truth": "ceiling",
+}
 PUBLISHED = {"gears_sclong_published": "scLong"}
 SCENARIOS = ["seen_0_of_1", "seen_0_of_2"]
 
@@ -34,11 +40,24 @@ def card(root: Path) -> BenchmarkCard:
 
 def drawn(card: BenchmarkCard, models: list[str], preset: str) -> str:
     rows = [
-        dict(benchmark="norman", task="genetic_perturbation", dataset="d", model=m, scenario=s, seed=k, n=9,
-             metric=card.primary_metric, direction="min", value=VALUES[m] + 0.01 * k, unit_of_uncertainty="conditions",
-             protocol="paper" if m.endswith("published") else "strict")
-        for m in models for s in SCENARIOS for k in range(2)
-    ]  # fmt: skip
+        dict(
+            benchmark="norman",
+            task="genetic_perturbation",
+            dataset="d",
+            model=m,
+            scenario=s,
+            seed=k,
+            n=9,
+            metric=card.primary_metric,
+            direction="min",
+            value=VALUES[m] + 0.01 * k,
+            unit_of_uncertainty="conditions",
+            protocol="paper" if m.endswith("published") else "strict",
+        )
+        for m in models
+        for s in SCENARIOS
+        for k in range(2)
+    ]
     metrics = pd.DataFrame(rows)
     data = {"norman": card.alternatives(preset)[0]}
     summary = summarize(metrics, {"norman": card}, data, ROLES, PUBLISHED)

@@ -11,12 +11,13 @@ from pathlib import Path
 
 import pytest
 
-from sclong import plan_costs, plan_jobs
-from sclong.config import load_config
+from sclong.config.load import load_config
 from sclong.errors import ConfigError
-from sclong.plan import Plan, make_plan
-from sclong.plan_costs import CPU_S_PER_MILLION, Attempts, as_json, as_table, attempts_of, work_out
-from sclong.plan_jobs import Job, dry_run, job_of, parse_settings, settings_for_results, user_config
+from sclong.plan import costs as plan_costs
+from sclong.plan import jobs as plan_jobs
+from sclong.plan.costs import CPU_S_PER_MILLION, Attempts, as_json, as_table, attempts_of, work_out
+from sclong.plan.jobs import Job, dry_run, job_of, parse_settings, settings_for_results, user_config
+from sclong.plan.plan import Plan, make_plan
 
 PAPER = {"preset": "paper", "results_dir": "nowhere", "data_dir": "nowhere_data"}
 
@@ -48,8 +49,11 @@ def test_settings_are_yaml_and_sections_are_laid_over(tmp_path: Path) -> None:
     (tmp_path / "config/config.yaml").write_text("preset: small\npretrain: {steps: 3, batch_size: 2}\n")
     config = user_config(["pretrain={steps: 150}", "seeds=[0, 1]", "mirror=/a/b"], tmp_path)
     assert config == {
-        "preset": "small", "pretrain": {"steps": "150", "batch_size": 2}, "seeds": ["0", "1"], "mirror": "/a/b",
-    }  # fmt: skip
+        "preset": "small",
+        "pretrain": {"steps": "150", "batch_size": 2},
+        "seeds": ["0", "1"],
+        "mirror": "/a/b",
+    }
 
 
 @pytest.mark.parametrize("text", ["preset", "=paper", "pre set=1", "seeds=[0"])

@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from sclong.cards import BenchmarkCard, DataSpec, ModelCard, load_card, load_cards, missing_input
-from sclong.config import load_config
-from sclong.plan import Plan, make_plan
-from sclong.plan_rows import HEADS_WITHOUT_DRAWS, seeds_of, why_not
-from sclong.tasks.run import load_task
+from sclong.benchmark.run import load_task
+from sclong.config.cards import BenchmarkCard, DataSpec, ModelCard, load_card, load_cards, missing_input
+from sclong.config.load import load_config
+from sclong.plan.plan import Plan, make_plan
+from sclong.plan.rows import HEADS_WITHOUT_DRAWS, seeds_of, why_not
 
 
 @pytest.fixture(scope="module")

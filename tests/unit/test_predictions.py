@@ -8,9 +8,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from sclong.benchmark.predictions import answers_to, read_predictions, write_predictions
+from sclong.benchmark.task import Predictions
 from sclong.errors import InputDataError
-from sclong.tasks.base import Predictions
-from sclong.tasks.predictions import answers_to, read_predictions, write_predictions
 
 
 @pytest.fixture

@@ -7,22 +7,31 @@ import pandas as pd
 import pytest
 from pydantic import ValidationError
 
-from sclong.cards import BenchmarkCard, ModelCard, load_cards
-from sclong.models.base import Predictor
+from sclong.benchmark import run
+from sclong.benchmark.model import Predictor
+from sclong.benchmark.task import Predictions, Problem, Task
+from sclong.config.cards import BenchmarkCard, ModelCard, load_cards
 from sclong.report.tables import summarize
-from sclong.tasks import run
-from sclong.tasks.base import Predictions, Problem, Task
 
 SPLIT = pd.DataFrame(
-    [(fold, s, part, "all" if part == "test" else "") for fold in ("0", "1")
-     for s, part in (("a", "train"), ("b", "validation"), ("c", "test"), ("d", "test"))],
+    [
+        (fold, s, part, "all" if part == "test" else "")
+        for fold in ("0", "1")
+        for s, part in (("a", "train"), ("b", "validation"), ("c", "test"), ("d", "test"))
+    ],
     columns=["fold", "sample", "part", "scenario"],
-)  # fmt: skip
+)
 DATA = {"dataset": "toy", "inputs": {}, "split": "fixed"}
 BENCHMARK = BenchmarkCard(
-    name="toy", title="", summary="", task="toy", needs=["response_prediction"], version=1, primary_metric="error",
+    name="toy",
+    title="",
+    summary="",
+    task="toy",
+    needs=["response_prediction"],
+    version=1,
+    primary_metric="error",
     data={"demo": DATA},
-)  # fmt: skip
+)
 MODEL = {"title": "", "summary": "", "version": 1, "adapter": "x:Y", "provides": ["response_prediction"]}
 
 
@@ -100,9 +109,16 @@ def test_rows_carry_their_protocol_and_every_fold_has_its_score(toy):
     files = [answered(toy, card)]
     spec = BENCHMARK.alternatives("demo")[0]
     run.score(
-        BENCHMARK, spec, toy / "data", toy / "split.tsv", files, "hash", toy / "out.tsv",
-        protocols={"strict": "paper"}, units=toy / "units.tsv",
-    )  # fmt: skip
+        BENCHMARK,
+        spec,
+        toy / "data",
+        toy / "split.tsv",
+        files,
+        "hash",
+        toy / "out.tsv",
+        protocols={"strict": "paper"},
+        units=toy / "units.tsv",
+    )
     table = pd.read_csv(toy / "out.tsv", sep="\t")
     assert table[["model", "protocol", "value"]].to_numpy().tolist() == [["strict", "paper", 0.5]]
     units = pd.read_csv(toy / "units.tsv", sep="\t")
@@ -111,15 +127,24 @@ def test_rows_carry_their_protocol_and_every_fold_has_its_score(toy):
 
 def test_the_floor_of_a_published_row_is_the_strict_one():
     common = {
-        "benchmark": "toy", "task": "toy", "dataset": "toy", "scenario": "all", "metric": "error", "direction": "min",
-        "seed": 0, "unit_of_uncertainty": "samples", "n": 4,
-    }  # fmt: skip
+        "benchmark": "toy",
+        "task": "toy",
+        "dataset": "toy",
+        "scenario": "all",
+        "metric": "error",
+        "direction": "min",
+        "seed": 0,
+        "unit_of_uncertainty": "samples",
+        "n": 4,
+    }
     metrics = pd.DataFrame(
-        [{**common, "model": "mean", "protocol": "strict", "value": 1.0},
-         {**common, "model": "truth", "protocol": "strict", "value": 0.0},
-         {**common, "model": "head_published", "protocol": "paper", "value": 0.25},
-         {**common, "model": "mean_published", "protocol": "paper", "value": 0.5}]
-    )  # fmt: skip
+        [
+            {**common, "model": "mean", "protocol": "strict", "value": 1.0},
+            {**common, "model": "truth", "protocol": "strict", "value": 0.0},
+            {**common, "model": "head_published", "protocol": "paper", "value": 0.25},
+            {**common, "model": "mean_published", "protocol": "paper", "value": 0.5},
+        ]
+    )
     roles = {"mean": "floor", "mean_published": "floor", "truth": "ceiling", "head_published": "model"}
     number = {"model": "Head", "scenario": "all", "metric": "error", "value": 0.25, "mark": "exact", "where": "text"}
     card = BenchmarkCard(**{**BENCHMARK.model_dump(), "paper": [number]})

@@ -6,12 +6,13 @@ import pytest
 from scipy import sparse
 from sklearn.metrics import mutual_info_score
 
-from sclong.cards import BenchmarkCard, ModelCard, load_card, load_cards, missing_input
-from sclong.data.synthetic import simulate
+from sclong.benchmark.controls import RandomNormal
+from sclong.benchmark.model import Predictor, PredictorFromFeatures
+from sclong.benchmark.run import load_adapter
+from sclong.benchmark.task import Predictions, Problem
+from sclong.config.cards import BenchmarkCard, ModelCard, load_card, load_cards, missing_input
 from sclong.errors import InputDataError
-from sclong.models.base import Predictor, PredictorFromFeatures
-from sclong.models.controls import RandomNormal
-from sclong.models.regulation import (
+from sclong.tasks.grn_inference.classical import (
     AbsoluteCorrelation,
     GoJaccard,
     MutualInformation,
@@ -21,10 +22,9 @@ from sclong.models.regulation import (
     mutual_information,
     value_classes,
 )
-from sclong.models.regulation_trees import Genie3Trees, GrnBoost2
-from sclong.tasks.base import Predictions, Problem
-from sclong.tasks.grn_inference import TASK
-from sclong.tasks.run import load_adapter
+from sclong.tasks.grn_inference.task import TASK
+from sclong.tasks.grn_inference.trees import Genie3Trees, GrnBoost2
+from sclong.world import simulate
 
 WORLD = ("network.csv", "tfs.csv", "grn_expression.h5ad", "go.obo", "goa.gaf")
 # chance on this network is 1; a row that reads expression or GO must find at least this

@@ -5,33 +5,51 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from sclong.cards import BenchmarkCard, DataSpec, PaperNumber
-from sclong.metrics.statistics import mean_interval
+from sclong.benchmark.statistics import mean_interval
+from sclong.config.cards import BenchmarkCard, DataSpec, PaperNumber
 from sclong.report.figures import scores_figure, training_figure
 from sclong.report.page import hidden_values
 from sclong.report.tables import paper_number, primary_table, summarize, verdict
 
 SPEC = DataSpec(dataset="toy", inputs={}, split="none", comparable=True)
 CARD = BenchmarkCard(
-    name="toy", title="Toy", summary="A toy.", task="toy", version=1, primary_metric="pearson", data={"demo": SPEC},
+    name="toy",
+    title="Toy",
+    summary="A toy.",
+    task="toy",
+    version=1,
+    primary_metric="pearson",
+    data={"demo": SPEC},
     needs=["response_prediction"],
     paper=[
         PaperNumber(model="scLong", scenario="a", metric="pearson", value=0.6, sd=0.05, mark="preprint", where="fig"),
         PaperNumber(model="scLong", scenario="a", metric="pearson", value=0.61, mark="exact", where="text"),
     ],
-)  # fmt: skip
+)
 ROLES = {"random": "floor", "mean": "floor", "truth": "ceiling", "ridge": "classical", "sclong": "model"}
 
 
 def metrics(values: dict[str, list[float]], metric: str = "pearson", direction: str = "max") -> pd.DataFrame:
     return pd.DataFrame(
         [
-            dict(benchmark="toy", task="toy", dataset="toy", model=m, protocol="strict", scenario="a", metric=metric,
-                 direction=direction, seed=k, value=v, unit_of_uncertainty="pairs", n=9)
+            dict(
+                benchmark="toy",
+                task="toy",
+                dataset="toy",
+                model=m,
+                protocol="strict",
+                scenario="a",
+                metric=metric,
+                direction=direction,
+                seed=k,
+                value=v,
+                unit_of_uncertainty="pairs",
+                n=9,
+            )
             for m, vs in values.items()
             for k, v in enumerate(vs)
         ]
-    )  # fmt: skip
+    )
 
 
 def test_interval_is_students_t() -> None:
@@ -103,8 +121,12 @@ def test_rows_of_the_papers_protocol_are_hollow() -> None:
     ("model", "verdict"), [(0.2, "better than both"), (0.4, "better than one of them"), (0.9, "worse than both")]
 )
 def test_hidden_values_stand_beside_the_two_tables_of_means(model, verdict):
-    line = {"baseline_gene_mean": 0.5, "baseline_tissue_mean": 0.3, "held_out_gene_correlation": 0.3,
-            "baseline_tissue_mean_correlation": 0.1}  # fmt: skip
+    line = {
+        "baseline_gene_mean": 0.5,
+        "baseline_tissue_mean": 0.3,
+        "held_out_gene_correlation": 0.3,
+        "baseline_tissue_mean_correlation": 0.1,
+    }
     first = {"step": 0, "held_out_loss": 9.0, "held_out_loss_replaced": 9.0, **line}
     last = {"step": 2, "loss": 1.0, "held_out_loss": model, "held_out_loss_replaced": model, **line}
     log = pd.DataFrame([first, {"step": 1, "loss": 2.0}, last])

@@ -14,11 +14,11 @@ import pytest
 from corpus_files import contents, coverage_of
 from scipy import sparse
 
-from sclong.data.vocabulary import COLUMNS, Vocabulary
+from sclong.cells.hash import cell_hashes
+from sclong.corpus.shard_writer import LABELS, ShardWriter
 from sclong.errors import InputDataError
-from sclong.io.cell_hash import cell_hashes
+from sclong.genes.vocabulary import COLUMNS, Vocabulary
 from sclong.io.files import read_json
-from sclong.io.shard_writer import LABELS, ShardWriter
 
 N_GENES = 12
 
@@ -116,7 +116,7 @@ def test_a_full_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def full(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("sclong.io.shard_writer._save_pieces", full)
+    monkeypatch.setattr("sclong.corpus.shard_writer._save_pieces", full)
     with pytest.raises(InputDataError, match="No space left on device"):
         writer.append(*cells(6))
     assert contents(tmp_path) == before
@@ -141,8 +141,11 @@ def write_and_kill(folder: Path, events: int) -> subprocess.CompletedProcess[str
     path = os.pathsep.join([str(Path(__file__).parents[2]), os.environ.get("PYTHONPATH", "")])
     return subprocess.run(
         [sys.executable, str(script), str(folder), "first,second", str(events)],
-        env={**os.environ, "PYTHONPATH": path}, capture_output=True, text=True, check=False,
-    )  # fmt: skip
+        env={**os.environ, "PYTHONPATH": path},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
 
 
 @pytest.mark.slow

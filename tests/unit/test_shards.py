@@ -13,10 +13,10 @@ import pandas as pd
 import pytest
 from scipy import sparse
 
+from sclong.corpus.shard_writer import ShardWriter
+from sclong.corpus.shards import OBS_COLUMNS, ShardStore, map_array
 from sclong.errors import InputDataError
 from sclong.io.files import read_json, write_json
-from sclong.io.shard_writer import ShardWriter
-from sclong.io.shards import OBS_COLUMNS, ShardStore, map_array
 
 N_GENES = 11
 

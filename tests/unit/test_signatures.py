@@ -9,9 +9,12 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from sclong.data.lincs import ID_COLUMNS
-from sclong.data.signature_lines import newer_names
-from sclong.data.signatures import (
+from sclong.cells.h5ad import read_expression
+from sclong.errors import InputDataError
+from sclong.seeding import rng
+from sclong.tasks.chemical_perturbation.lincs import ID_COLUMNS
+from sclong.tasks.chemical_perturbation.lines import newer_names
+from sclong.tasks.chemical_perturbation.signatures import (
     PrepareOptions,
     Signatures,
     prepare_signatures,
@@ -19,10 +22,7 @@ from sclong.data.signatures import (
     read_deepce_signatures,
     read_gene_vectors,
 )
-from sclong.errors import InputDataError
-from sclong.io.h5ad import read_expression
-from sclong.seeding import rng
-from sclong.tasks.chemical_perturbation import TASK
+from sclong.tasks.chemical_perturbation.task import TASK
 
 GENES = ["DDR1", "PAX8", "PAPD7", "GAPDH"]
 CSV = PrepareOptions(format="deepce_csv", smiles_header=False)
@@ -83,9 +83,15 @@ def test_published_files_are_filtered_and_keep_their_parts(tmp_path: Path) -> No
         paths.append(write_csv(tmp_path / f"{part}.csv", rows))
     facts = prepare({**inputs_of(tmp_path), "signatures": paths}, tmp_path / "out")
     expected = {
-        "signatures": 3, "genes": 4, "rows_read": 24, "left_out_by_filter": 15, "repeated_rows": 3,
-        "replicates_left_out": 3, "compounds": 3, "structures_in_several_published_parts": 0,
-    }  # fmt: skip
+        "signatures": 3,
+        "genes": 4,
+        "rows_read": 24,
+        "left_out_by_filter": 15,
+        "repeated_rows": 3,
+        "replicates_left_out": 3,
+        "compounds": 3,
+        "structures_in_several_published_parts": 0,
+    }
     assert {key: facts[key] for key in expected} == expected
     samples = Signatures.read(tmp_path / "out").samples
     assert list(samples["sample"]) == [f"LJP001_A375_24H:{p}X" for p in ("train", "dev", "test")]
@@ -109,10 +115,13 @@ def test_structures_of_a_later_part_are_left_out_of_the_earlier_ones(
     ]
     facts = prepare({**inputs, "signatures": paths}, tmp_path / "out")
     expected = {
-        "structures": 5, "structures_in_several_published_parts": 3, "published_train_signatures_left_out": 3,
-        "published_validation_signatures_left_out": 1, "published_compounds_left_out": 4,
+        "structures": 5,
+        "structures_in_several_published_parts": 3,
+        "published_train_signatures_left_out": 3,
+        "published_validation_signatures_left_out": 1,
+        "published_compounds_left_out": 4,
         "some_published_compounds_left_out": ["BRD-0", "BRD-1", "BRD-2", "BRD-5"],
-    }  # fmt: skip
+    }
     assert {key: facts[key] for key in expected} == expected
     with caplog.at_level("WARNING", logger="sclong"):
         split = TASK.split(tmp_path / "out", "published", {}, 1)
@@ -282,10 +291,14 @@ def test_expression_is_of_the_lines_of_the_signatures(tmp_path: Path) -> None:
     lines(["PC3", "A375", "HeLa"])
     facts = prepare(inputs, tmp_path / "out")
     expected = {
-        "signatures": 3, "cell_lines": 3, "lines_with_expression": 1, "lines_without_expression": 2,
-        "names_of_lines_without_expression": ["HELA", "MCF7"], "lines_perhaps_spelled_differently": ["HELA / HeLa"],
+        "signatures": 3,
+        "cell_lines": 3,
+        "lines_with_expression": 1,
+        "lines_without_expression": 2,
+        "names_of_lines_without_expression": ["HELA", "MCF7"],
+        "lines_perhaps_spelled_differently": ["HELA / HeLa"],
         "genes": 4,
-    }  # fmt: skip
+    }
     assert {key: facts[key] for key in expected} == expected
     assert anndata.read_h5ad(tmp_path / "out/expression.h5ad").obs_names.tolist() == ["A375"]
     lines(["PC3", "a375"])
@@ -382,9 +395,11 @@ def test_real_gene_vectors_compounds_lines_and_names(tmp_path: Path, mirror: Pat
             tmp_path / "lines.h5ad", basal["X"], pd.DataFrame(index=basal["lines"]), basal["genes"].tolist()
         )
     inputs = {
-        "signatures": write_csv(tmp_path / "signatures.csv", rows, genes), "drugs": mirror / "deepce/drugs_smiles.csv",
-        "expression": lines, "gene_vectors": mirror / "deepce/gene_vector.csv",
-    }  # fmt: skip
+        "signatures": write_csv(tmp_path / "signatures.csv", rows, genes),
+        "drugs": mirror / "deepce/drugs_smiles.csv",
+        "expression": lines,
+        "gene_vectors": mirror / "deepce/gene_vector.csv",
+    }
     facts = prepare(inputs, tmp_path / "out")
     assert facts["signatures"] == len(some) and facts["lines_with_expression"] == 1
     assert facts["genes_with_expression"] == 959

@@ -5,7 +5,7 @@ import pytest
 from scipy import sparse
 
 from sclong.errors import InputDataError
-from sclong.knowledge.similarity import GoGraph, jaccard_graph
+from sclong.genes.go_graph import GoGraph, jaccard_graph
 
 
 def incidence_of(terms: list[set[int]], n_terms: int) -> sparse.csr_matrix:

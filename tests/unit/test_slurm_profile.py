@@ -15,8 +15,8 @@ from snakemake.cli import parse_set_resources
 from snakemake.profiles import ProfileConfigFileParser
 from snakemake_executor_plugin_slurm.partitions import read_partition_file
 
-from sclong.config import load_config
-from sclong.plan import make_plan
+from sclong.config.load import load_config
+from sclong.plan.plan import make_plan
 
 
 def profile(root: Path, monkeypatch: pytest.MonkeyPatch, *arguments: str, path: str = "/nowhere") -> dict[str, Any]:
@@ -105,10 +105,16 @@ def test_the_table_with_its_examples_is_what_snakemake_reads(root: Path, monkeyp
         for name, resource in asked.items()
     }
     wanted = {
-        "pretrain:slurm_extra": "--ntasks-per-node=1 --signal=TERM@300", "pretrain:gres": "gpu:h100:8",
-        "pretrain:gpu_model": "h100", "pretrain:mem_mb": 512000, "pretrain:runtime": 4320, "embed:gpu_model": "h100",
-        "embed:runtime": 2880, "predict_norman:runtime": 2880, "census_part:slurm_partition": "data",
-    }  # fmt: skip
+        "pretrain:slurm_extra": "--ntasks-per-node=1 --signal=TERM@300",
+        "pretrain:gres": "gpu:h100:8",
+        "pretrain:gpu_model": "h100",
+        "pretrain:mem_mb": 512000,
+        "pretrain:runtime": 4320,
+        "embed:gpu_model": "h100",
+        "embed:runtime": 2880,
+        "predict_norman:runtime": 2880,
+        "census_part:slurm_partition": "data",
+    }
     assert {name: found.get(name) for name in wanted} == wanted
 
 

@@ -144,9 +144,12 @@ def test_the_table_of_the_repository_loads(root: Path) -> None:
 def test_reading_the_table_imports_nothing_heavy(root: Path) -> None:
     code = "import sys, sclong.io.sources as s; s.load_sources(sys.argv[1]); print(*sys.modules)"
     done = subprocess.run(
-        [sys.executable, "-c", code, str(root / "config/sources.tsv")], capture_output=True, text=True, check=True,
+        [sys.executable, "-c", code, str(root / "config/sources.tsv")],
+        capture_output=True,
+        text=True,
+        check=True,
         cwd=root,
-    )  # fmt: skip
+    )
     assert not {"torch", "pandas", "numpy", "urllib.request", "socket"} & set(done.stdout.split())
 
 

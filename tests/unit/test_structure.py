@@ -18,7 +18,7 @@ LAYERS = [
     {"plan", "plan_costs", "plan_jobs", "doctor", "cli"},
 ]
 LEVEL = {room: level for level, rooms in enumerate(LAYERS) for room in rooms}
-CONTRACTS = {"sclong.tasks.base", "sclong.models.base"}  # what every room may speak of
+CONTRACTS = {"sclong.benchmark.task", "sclong.benchmark.model"}  # what every room may speak of
 
 
 def modules(root: Path) -> dict[str, Path]:
@@ -88,7 +88,9 @@ def test_no_words_of_a_workplace(root: Path, word: str) -> None:
         str(p)
         for folder in ("sclong", "workflow", "config", "docs", "tests", "profiles", "envs")
         for p in (root / folder).rglob("*")
-        if p.is_file() and p != here and p.suffix in {".py", ".smk", ".yaml", ".md", ".rst", ".toml"}
+        if p.is_file()
+        and p != here
+        and p.suffix in {".py", ".smk", ".yaml", ".md", ".rst", ".toml"}
         and word in p.read_text(errors="ignore")
-    ]  # fmt: skip
+    ]
     assert not hits

@@ -15,11 +15,11 @@ from sklearn.linear_model import LogisticRegression, Ridge
 from sklearn.metrics import roc_auc_score
 from sklearn.model_selection import cross_val_score
 
-from sclong.data.synthetic import PIECES, WORLD_FILES, build_world, simulate
-from sclong.data.synthetic.drugs import LINES_PER_PAIR, N_COMBINED_DRUGS
-from sclong.data.world_files import WORLD_FILES as LIGHT_WORLD_FILES
 from sclong.errors import InputDataError
 from sclong.io.files import sha256_tree
+from sclong.world import PIECES, WORLD_FILES, build_world, simulate
+from sclong.world.drugs import LINES_PER_PAIR, N_COMBINED_DRUGS
+from sclong.world.files import WORLD_FILES as LIGHT_WORLD_FILES
 
 
 @pytest.fixture(scope="module")

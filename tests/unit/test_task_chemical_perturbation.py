@@ -10,14 +10,14 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from sclong.data.signatures import Signatures
+from sclong.benchmark.controls import Constant, TrainMean, Truth
+from sclong.benchmark.regression import mse, pearson, precision_at_k, spearman
+from sclong.benchmark.task import Features, Predictions, Problem
 from sclong.errors import CardError, InputDataError
-from sclong.metrics.regression import mse, pearson, precision_at_k, spearman
-from sclong.models.controls import Constant, TrainMean, Truth
-from sclong.models.signature import LineMean, NearestCompound, RidgeFingerprint, tanimoto
 from sclong.seeding import rng
-from sclong.tasks.base import Features, Predictions, Problem
-from sclong.tasks.chemical_perturbation import TASK, describe, gene_basis, precision_k
+from sclong.tasks.chemical_perturbation.classical import LineMean, NearestCompound, RidgeFingerprint, tanimoto
+from sclong.tasks.chemical_perturbation.signatures import Signatures
+from sclong.tasks.chemical_perturbation.task import TASK, describe, gene_basis, precision_k
 
 GENES = [f"L{i}" for i in range(80)]
 LINES = ["A375", "MCF7", "PC3"]
@@ -163,9 +163,13 @@ def test_models_beat_the_training_mean(dataset: Path, split: pd.DataFrame) -> No
 
 def test_nearest_compound_prefers_line_then_dose() -> None:
     rows = [
-        ("train", "CCO", "A375", 1.0), ("train", "CCO", "A375", 10.0), ("train", "CCO", "MCF7", 10.0),
-        ("train", "c1ccccc1", "PC3", 10.0), ("test", "CCO", "A375", 8.0), ("test", "CCO", "PC3", 10.0),
-    ]  # fmt: skip
+        ("train", "CCO", "A375", 1.0),
+        ("train", "CCO", "A375", 10.0),
+        ("train", "CCO", "MCF7", 10.0),
+        ("train", "c1ccccc1", "PC3", 10.0),
+        ("test", "CCO", "A375", 8.0),
+        ("test", "CCO", "PC3", 10.0),
+    ]
     samples = pd.DataFrame(rows, columns=["part", "smiles", "cell_id", "dose_um"], index=list("abcdef"))
     targets = np.array([[1], [2], [4], [9], [np.nan], [np.nan]], dtype=np.float32)
     problem = Problem("chemical_perturbation", "0", samples, targets, ["g"], {})

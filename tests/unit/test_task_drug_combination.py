@@ -10,13 +10,14 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from sclong.benchmark.controls import Shuffled, TrainMean, Truth
+from sclong.benchmark.run import check_split
+from sclong.benchmark.task import Features, Predictions, Problem
+from sclong.drugs.classical import LinearFingerprint, RandomForest
+from sclong.drugs.features import pair_fingerprints
 from sclong.errors import CardError, InputDataError
-from sclong.models.controls import Shuffled, TrainMean, Truth
-from sclong.models.drugs import LinearFingerprint, RandomForest
 from sclong.seeding import rng
-from sclong.tasks.base import Features, Predictions, Problem
-from sclong.tasks.drug_combination import TASK, pair_fingerprints, scores_of
-from sclong.tasks.run import check_split
+from sclong.tasks.drug_combination.task import TASK, scores_of
 
 SCAFFOLDS = ["c1ccccc1{}", "c1ccncc1{}", "C1CCCCC1{}"]
 GROUPS = ["O", "N", "Cl", "C#N"]

@@ -13,24 +13,25 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from sclong.data.drug_ids import pubchem_smiles
-from sclong.data.lines import line_rows
-from sclong.data.molecules import molecule_graphs
-from sclong.data.published_parts import read_published_parts
-from sclong.data.response import (
+from sclong.benchmark.controls import Constant, Shuffled, TrainMean, Truth
+from sclong.benchmark.task import Features, Predictions, Problem
+from sclong.drugs.classical import LinearFingerprint, RandomForest, line_components
+from sclong.drugs.ids import pubchem_smiles
+from sclong.drugs.lines import line_rows
+from sclong.drugs.molecules import molecule_graphs
+from sclong.errors import CardError, InputDataError
+from sclong.runlog import LOGGER
+from sclong.seeding import rng
+from sclong.tasks.drug_response.controls import AdditiveMean
+from sclong.tasks.drug_response.files import (
     NamedGraphs,
     check_unit,
     read_deepcdr_graphs,
     read_deepcdr_layout,
 )
-from sclong.errors import CardError, InputDataError
-from sclong.models.controls import Constant, Shuffled, TrainMean, Truth
-from sclong.models.drugs import AdditiveMean, LinearFingerprint, RandomForest, line_components
-from sclong.runlog import LOGGER
-from sclong.seeding import rng
-from sclong.tasks.base import Features, Predictions, Problem
-from sclong.tasks.drug_response import TASK
-from sclong.tasks.response_splits import units_of
+from sclong.tasks.drug_response.published_parts import read_published_parts
+from sclong.tasks.drug_response.splits import units_of
+from sclong.tasks.drug_response.task import TASK
 
 SCAFFOLDS = ["c1ccccc1{}", "c1ccncc1{}", "C1CCCCC1{}", "c1ccc2[nH]ccc2c1{}"]
 GROUPS = ["O", "N", "Cl", "C(=O)O", "C#N", "S(N)(=O)=O"]
@@ -421,8 +422,14 @@ def test_the_head_uses_the_embedding_of_the_right_line(dataset: Path) -> None:
     answer = TASK.solve(problem, known, 0)
     np.testing.assert_array_equal(answer, TASK.solve(problem, known, 0))
     informed = scored(dataset, split, problem, answer)
-    blind = scored(dataset, split, problem, TASK.solve(problem, Features(
-        "blind", names, np.zeros_like(vectors), np.array(["G0"]), None, np.array([True])), 0))  # fmt: skip
+    blind = scored(
+        dataset,
+        split,
+        problem,
+        TASK.solve(
+            problem, Features("blind", names, np.zeros_like(vectors), np.array(["G0"]), None, np.array([True])), 0
+        ),
+    )
     assert informed["pearson_per_drug"] > blind["pearson_per_drug"] + 0.2
     lacking = Features("short", names[names != "SW48"], vectors[names != "SW48"], known.genes, None, known.gene_mapped)
     with pytest.raises(InputDataError, match="no embedding of lines 'SW48'"):  # SW480 does not stand in for it
@@ -444,9 +451,9 @@ def write_deepcdr(folder: Path) -> dict[str, Path]:
         '"","ACH-1","ACH-2","ACH-3"\n"GDSC:1",1.5,NA,0.5\n"GDSC:2",2.5,3.5,4\n"GDSC:7",1,1,1\n"GDSC:8",1.6,2,2\n'
     )
     paths["drug_list"].write_text(
-        'drug_id,Name,Synonyms,Targets,Target pathway,PubCHEM,Sample Size,Count\n'
+        "drug_id,Name,Synonyms,Targets,Target pathway,PubCHEM,Sample Size,Count\n"
         '1,A,"a, b",T,P,3385,1,1\n2,B,,T,P,5208,1,1\n7,C,,T,P,none,1,1\n8,A again,,T,P,3385,1,1\n'
-    )  # fmt: skip
+    )
     paths["drugs"].write_text("3385\tCCO\n5208\tCCN\n")
     paths["annotation"].write_text("CCLE_ID\tdepMapID\ttcga_code\nX\tACH-1\tLUAD\nY\tACH-2\tNA\nZ\tACH-3\tSKCM\n")
     np.savez(folder / "x.npz", X=np.array([[-1.0, 0.5], [0.5, 2]]), lines=["A", "B"], genes=["TP53", "EGFR"])
@@ -606,8 +613,9 @@ def test_methylation_and_graphs_reach_the_models(tmp_path: Path) -> None:
     (tmp_path / "out").mkdir()
     facts = TASK.prepare(
         {**inputs, "methylation": tmp_path / "methylation.csv", "graphs": tmp_path / "g.zip"},
-        {"layout": "deepcdr"}, tmp_path / "out",
-    )  # fmt: skip
+        {"layout": "deepcdr"},
+        tmp_path / "out",
+    )
     assert (facts["lines"], facts["lines_without_methylation"], facts["graphs_read"]) == (1, 1, 2)
     split = pd.DataFrame({"fold": "0", "sample": ["2|ACH-2", "8|ACH-2"], "part": ["train", "test"], "scenario": ""})
     (problem,) = TASK.problems(tmp_path / "out", split)

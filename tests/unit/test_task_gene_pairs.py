@@ -12,29 +12,22 @@ import pandas as pd
 import pytest
 from toy_training import ARCH, toy_graph, toy_vocabulary
 
+from sclong.benchmark.controls import Constant, Shuffled, Truth
+from sclong.benchmark.features import read_features, write_features
+from sclong.benchmark.gene_tables import CheckpointTable, Gene2Vec, RandomGeneTable
+from sclong.benchmark.run import check_split
+from sclong.benchmark.sclong import ScLong
+from sclong.benchmark.task import Predictions
 from sclong.checkpoint.folder import initialise, load_checkpoint
-from sclong.data.synthetic import simulate
-from sclong.data.synthetic.gene_vectors import PAIR_FILES
-from sclong.data.vocabulary import build_vocabulary
 from sclong.errors import CheckpointError, InputDataError
-from sclong.heads.pair_classifier import cosine, fit_and_answer, pair_features, standardise_genes
-from sclong.knowledge.gene2vec import build_gene_vectors
-from sclong.knowledge.similarity import GoGraph
-from sclong.models.controls import Constant, Shuffled, Truth
-from sclong.models.features import read_features, write_features
-from sclong.models.gene_tables import (
-    CheckpointTable,
-    Gene2Vec,
-    GoAnnotationCount,
-    GoSimilarity,
-    GoTermsSvd,
-    PairDegree,
-    RandomGeneTable,
-)
-from sclong.models.sclong import ScLong
-from sclong.tasks.base import Predictions
-from sclong.tasks.gene_pairs import TASK, clean_pairs, shared_genes
-from sclong.tasks.run import check_split
+from sclong.genes.gene2vec import build_gene_vectors
+from sclong.genes.go_graph import GoGraph
+from sclong.genes.vocabulary import build_vocabulary
+from sclong.tasks.gene_pairs.classical import GoAnnotationCount, GoSimilarity, GoTermsSvd, PairDegree
+from sclong.tasks.gene_pairs.probe import cosine, fit_and_answer, pair_features, standardise_genes
+from sclong.tasks.gene_pairs.task import TASK, clean_pairs, shared_genes
+from sclong.world import simulate
+from sclong.world.gene_vectors import PAIR_FILES
 
 ROLES = {"train": "train", "validation": "valid", "test": "test"}
 

@@ -12,17 +12,17 @@ import pandas as pd
 import pytest
 from scipy import sparse, stats
 
-from sclong.cards import BenchmarkCard, load_card
-from sclong.data.perturbation import Profiles
-from sclong.data.synthetic.experiments import perturbation
-from sclong.data.synthetic.world import build_world
+from sclong.benchmark.controls import Constant, TrainMean, Truth
+from sclong.benchmark.task import Features, Predictions, Problem
+from sclong.config.cards import BenchmarkCard, load_card
 from sclong.errors import CardError, InputDataError
-from sclong.models.controls import Constant, TrainMean, Truth
-from sclong.models.perturbation import Additive, LinearLatent
 from sclong.seeding import rng
-from sclong.tasks.base import Features, Predictions, Problem
-from sclong.tasks.genetic_perturbation import TASK, perturbed_vectors, simulation_split
-from sclong.tasks.perturbation_scores import CONDITION_METRICS, INTERACTION_METRICS, SCENARIOS, condition_scores
+from sclong.tasks.genetic_perturbation.classical import Additive, LinearLatent
+from sclong.tasks.genetic_perturbation.profiles import Profiles
+from sclong.tasks.genetic_perturbation.scores import CONDITION_METRICS, INTERACTION_METRICS, SCENARIOS, condition_scores
+from sclong.tasks.genetic_perturbation.task import TASK, perturbed_vectors, simulation_split
+from sclong.world.experiments import perturbation
+from sclong.world.world import build_world
 
 GENES = [f"G{i}" for i in range(60)]
 PERTURBED = [*GENES[:15], "UNMEASURED"]

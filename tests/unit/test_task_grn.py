@@ -7,14 +7,14 @@ import pandas as pd
 import pytest
 from scipy import sparse
 
-from sclong.data.networks import read_network, varying_genes
+from sclong.benchmark.controls import Constant, RandomNormal, Truth
+from sclong.benchmark.task import Features, Predictions
 from sclong.errors import CardError, InputDataError
-from sclong.metrics import grn
-from sclong.models.controls import Constant, RandomNormal, Truth
-from sclong.models.regulation import AbsoluteCorrelation, ShuffledCorrelation, TargetMeanExpression
-from sclong.models.regulation_trees import Genie3Trees, GrnBoost2
-from sclong.tasks.base import Features, Predictions
-from sclong.tasks.grn_inference import TASK
+from sclong.tasks.grn_inference import metrics as grn
+from sclong.tasks.grn_inference.classical import AbsoluteCorrelation, ShuffledCorrelation, TargetMeanExpression
+from sclong.tasks.grn_inference.networks import read_network, varying_genes
+from sclong.tasks.grn_inference.task import TASK
+from sclong.tasks.grn_inference.trees import Genie3Trees, GrnBoost2
 
 N_TFS, N_TARGETS, N_OTHERS, CELLS = 6, 40, 10, 300
 TFS = [f"TF{i}" for i in range(N_TFS)]
@@ -71,8 +71,12 @@ def scores_of(folder, answer):
 def test_prepare_counts_what_it_dropped(dataset):
     folder, facts = dataset
     assert facts["edges_dropped"] == {
-        "self_loops": 1, "unknown_genes": 2, "not_a_regulator": 1, "duplicates": 1, "not_selected": 0
-    }  # fmt: skip
+        "self_loops": 1,
+        "unknown_genes": 2,
+        "not_a_regulator": 1,
+        "duplicates": 1,
+        "not_selected": 0,
+    }
     assert (facts["edges"], facts["regulators"], facts["genes_judged"]) == (N_TARGETS, N_TFS, N_TFS + N_TARGETS)
     assert facts["candidate_pairs"] == N_TFS * (N_TFS + N_TARGETS) - N_TFS
     shown = anndata.read_h5ad(folder / "expression.h5ad")
@@ -345,7 +349,7 @@ def test_mouse_genes_are_refused_unless_the_card_says_so(tmp_path):
 @pytest.mark.parametrize("name", ["Gata6", "Nanog", "1700012B07Rik", "ENSMUSG00000000001", "Hbb-bs", "H2-K1", "T"])
 @pytest.mark.parametrize("name_of_human", ["GATA6", "C1orf112", "HLA-A", "ENSG00000000003", "T", "LINC00115"])
 def test_names_of_mouse_genes_are_told_apart_as_a_crowd(name, name_of_human):
-    from sclong.data.networks import check_species
+    from sclong.tasks.grn_inference.networks import check_species
 
     mouse = [name, "Sox2", "Pou5f1", "Klf4", "Myc"]
     with pytest.raises(InputDataError, match="mice"):
@@ -391,7 +395,7 @@ MIRROR = pytest.mark.skipif(
     ],
 )
 def test_real_cards(tmp_path, root, name, cells, regulators, genes, edges):
-    from sclong.cards import BenchmarkCard, load_card
+    from sclong.config.cards import BenchmarkCard, load_card
 
     spec = load_card(root / "config" / "benchmarks" / f"{name}.yaml", BenchmarkCard).alternatives("small")[0]
     mirror = Path(os.environ["SCLONG_MIRROR"])

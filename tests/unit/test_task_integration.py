@@ -8,9 +8,9 @@ import pandas as pd
 import pytest
 from scipy import sparse
 
+from sclong.benchmark.task import Features, Predictions
 from sclong.errors import CardError, InputDataError
-from sclong.metrics.integration import METRICS
-from sclong.models.integration_controls import (
+from sclong.tasks.batch_integration.controls import (
     CellTypeOneHot,
     ConstantEmbedding,
     Pca,
@@ -18,8 +18,8 @@ from sclong.models.integration_controls import (
     ShuffledPca,
     variable_genes,
 )
-from sclong.tasks.base import Features, Predictions
-from sclong.tasks.batch_integration import TASK
+from sclong.tasks.batch_integration.metrics import METRICS
+from sclong.tasks.batch_integration.task import TASK
 
 GENES, EACH = 120, 40
 TYPES, BATCHES = ["alpha", "beta", "delta"], ["b0", "b1"]
@@ -177,9 +177,7 @@ def write_libraries(folder):
     return inputs
 
 
-LIBRARY_OPTIONS = {
-    "expression_format": "csv", "transpose": True, "cell_type_column": "line", "keep": {"call": "SNG"}
-}  # fmt: skip
+LIBRARY_OPTIONS = {"expression_format": "csv", "transpose": True, "cell_type_column": "line", "keep": {"call": "SNG"}}
 
 
 def test_libraries_are_joined_over_shared_genes_without_doublets(tmp_path):
@@ -247,8 +245,13 @@ def test_a_copy_of_the_census_is_a_data_set(tmp_path):
 
     datasets = simulated_datasets()
     folder = write_census(tmp_path / "soma", datasets)
-    options = {"expression_format": "census", "batch_column": "donor_id", "cell_type_column": "cell_type",
-               "census_version": RELEASE, "min_cells": 1}  # fmt: skip
+    options = {
+        "expression_format": "census",
+        "batch_column": "donor_id",
+        "cell_type_column": "cell_type",
+        "census_version": RELEASE,
+        "min_cells": 1,
+    }
     (tmp_path / "data").mkdir()
     facts = TASK.prepare({"expression": folder}, options, tmp_path / "data")
     obs = pd.concat([d.cells.obs for d in datasets if d.organism == "homo_sapiens"])

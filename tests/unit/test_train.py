@@ -12,10 +12,10 @@ from safetensors.torch import load_file
 from toy_training import ARCH, CONFIG, in_processes, largest_difference, log_of, toy_corpus, toy_graph, toy_vocabulary
 
 from sclong.checkpoint.folder import initialise
-from sclong.data.dataset import CellOrder
 from sclong.errors import CheckpointError, DeviceError, VocabularyMismatchError
 from sclong.runlog import LOGGER
 from sclong.train import loop, state
+from sclong.train.dataset import CellOrder
 from sclong.train.loop import DivergenceError, pretrain
 from sclong.train.optim import learning_rate
 from sclong.train.state import checkpoints, damage
@@ -107,10 +107,10 @@ def test_log_has_every_step_and_held_out_loss_where_asked(uninterrupted: Path) -
 
 def test_loss_is_the_mean_squared_error_over_chosen_entries(corpus: tuple, uninterrupted: Path) -> None:
     """The line of the step after a checkpoint, computed anew from that checkpoint by the formula."""
-    from sclong.data.dataset import PretrainingCells
-    from sclong.data.masking import mask_values
-    from sclong.knowledge.similarity import GoGraph
+    from sclong.genes.go_graph import GoGraph
     from sclong.nn.dual_encoder import DualEncoder
+    from sclong.train.dataset import PretrainingCells
+    from sclong.train.masking import mask_values
 
     store, vocabulary, graph = corpus
     cells = PretrainingCells(store, batch_size=16, held_out_fraction=0.2, validation_cells=15, seed=CONFIG.seed)
@@ -160,9 +160,9 @@ def test_random_features_are_drawn_anew_every_so_many_steps(
 
 
 def test_gradient_is_clipped(corpus: tuple) -> None:
-    from sclong.data.dataset import PretrainingCells
-    from sclong.knowledge.similarity import GoGraph
+    from sclong.genes.go_graph import GoGraph
     from sclong.nn.dual_encoder import DualEncoder
+    from sclong.train.dataset import PretrainingCells
     from sclong.train.optim import make_optimizer
     from sclong.train.parallel import Replica, World
 
@@ -253,9 +253,13 @@ def test_checkpoint_of_another_order_of_cells_is_refused(
 
 @pytest.mark.parametrize("harm", ["truncate", "flip", "remove", "state"])
 def test_damaged_checkpoint_is_passed_over(
-    corpus: tuple, uninterrupted: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
-    caplog: pytest.LogCaptureFixture, harm: str,
-) -> None:  # fmt: skip
+    corpus: tuple,
+    uninterrupted: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    harm: str,
+) -> None:
     with monkeypatch.context() as patch:
         kill_after(patch, 10)
         with pytest.raises(Killed):
@@ -283,9 +287,12 @@ def test_damaged_checkpoint_is_passed_over(
 
 
 @pytest.mark.parametrize(
-    ("change", "named"), [({"learning_rate": 1e-3}, "pretrain.learning_rate: 0.005 there, 0.001 asked"),
-                          ({"seed": 4}, "pretrain.seed: 3 there, 4 asked")],
-)  # fmt: skip
+    ("change", "named"),
+    [
+        ({"learning_rate": 1e-3}, "pretrain.learning_rate: 0.005 there, 0.001 asked"),
+        ({"seed": 4}, "pretrain.seed: 3 there, 4 asked"),
+    ],
+)
 def test_another_training_in_the_folder_is_refused(
     corpus: tuple, uninterrupted: Path, change: dict, named: str
 ) -> None:

@@ -14,15 +14,15 @@ import torch
 from toy_training import ARCH, CONFIG, N_GENES, largest_difference, log_of, toy_corpus, toy_graph
 from toy_training import toy_vocabulary as vocabulary_of_toys
 
-from sclong.config import load_architecture
-from sclong.config_sections import PretrainConfig
-from sclong.data.dataset import PretrainingCells
+from sclong.config.load import load_architecture
+from sclong.config.sections import PretrainConfig
 from sclong.errors import ConfigError
 from sclong.io.files import read_json
 from sclong.nn.dual_encoder import DualEncoder
 from sclong.runlog import LOGGER
 from sclong.train import __main__ as command_line
 from sclong.train import evaluation, launch
+from sclong.train.dataset import PretrainingCells
 from sclong.train.loop import pretrain
 from sclong.train.monitor import Monitor, training_flops
 from sclong.train.optim import clip_gradients, cycle_rate, make_optimizer, rate_of_step
@@ -216,18 +216,30 @@ def job_of(corpus: tuple, folder: Path, **change: object) -> dict:
     store, vocabulary, graph = corpus
     vocabulary.write(folder / "vocabulary.tsv")
     return {
-        "shards": str(store.folder), "vocabulary": str(folder / "vocabulary.tsv"), "go_graph": str(graph),
-        "gene2vec": None, "work_dir": str(folder / "work"), "export_dir": str(folder / "export"),
-        "architecture": ARCH.model_dump(), "pretrain": {**CONFIG.model_dump(), "steps": 3, "batch_size": 8, **change},
-    }  # fmt: skip
+        "shards": str(store.folder),
+        "vocabulary": str(folder / "vocabulary.tsv"),
+        "go_graph": str(graph),
+        "gene2vec": None,
+        "work_dir": str(folder / "work"),
+        "export_dir": str(folder / "export"),
+        "architecture": ARCH.model_dump(),
+        "pretrain": {**CONFIG.model_dump(), "steps": 3, "batch_size": 8, **change},
+    }
 
 
 def test_command_on_one_node() -> None:
     config = config_of(processes=4, parallel="ddp")
     assert launch.command(config, Path("j.json"), "py") == [
-        "py", "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=4",
-        "-m", "sclong.train", "--config", "j.json",
-    ]  # fmt: skip
+        "py",
+        "-m",
+        "torch.distributed.run",
+        "--standalone",
+        "--nproc-per-node=4",
+        "-m",
+        "sclong.train",
+        "--config",
+        "j.json",
+    ]
     assert launch.resources(config) == {"gpu": 0}
     assert launch.resources(config_of(processes=4, parallel="ddp", device="cuda")) == {"gpu": 4, "nodes": 1}
     assert launch.resources(config_of(device="cuda")) == {"gpu": 1}
@@ -236,15 +248,27 @@ def test_command_on_one_node() -> None:
 def test_command_on_several_nodes() -> None:
     config = config_of(processes=4, nodes=2, parallel="fsdp", device="cuda", threads=3)
     *srun, script = launch.command(config, Path("a b/j.json"), "py")
-    assert srun == ["srun", "--nodes=2", "--ntasks=2", "--ntasks-per-node=1", "--cpus-per-task=12",
-                    "--kill-on-bad-exit=1", "bash", "-c"]  # fmt: skip
+    assert srun == [
+        "srun",
+        "--nodes=2",
+        "--ntasks=2",
+        "--ntasks-per-node=1",
+        "--cpus-per-task=12",
+        "--kill-on-bad-exit=1",
+        "bash",
+        "-c",
+    ]
     assert script.startswith("trap '' USR1; head=$(scontrol show hostnames \"$SLURM_JOB_NODELIST\" | head -n 1); ")
     assert "exec py -m torch.distributed.run --nnodes=2 --nproc-per-node=4 --rdzv-backend=c10d" in script
     assert script.endswith("-m sclong.train --config 'a b/j.json'")
     assert launch.resources(config) == {
-        "mpi": "srun", "nodes": 2, "tasks": 2, "slurm_extra": "--ntasks-per-node=1",
-        "gres": "gpu:4", "tasks_per_gpu": 0,
-    }  # fmt: skip
+        "mpi": "srun",
+        "nodes": 2,
+        "tasks": 2,
+        "slurm_extra": "--ntasks-per-node=1",
+        "gres": "gpu:4",
+        "tasks_per_gpu": 0,
+    }
 
 
 def test_rendezvous_is_at_the_first_host_of_the_job(tmp_path: Path) -> None:

@@ -9,11 +9,12 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from sclong.config import load_config
-from sclong.data.align import align_genes
-from sclong.data.corpus import detection_table
-from sclong.data.source_cells import scan_source
-from sclong.data.vocabulary import (
+from sclong.config.load import load_config
+from sclong.corpus.assemble import detection_table
+from sclong.corpus.source import scan_source
+from sclong.errors import ConfigError, InputDataError, VocabularyMismatchError
+from sclong.genes.align import align_genes
+from sclong.genes.vocabulary import (
     Vocabulary,
     build_vocabulary,
     gene_table,
@@ -22,9 +23,8 @@ from sclong.data.vocabulary import (
     read_gene_list,
     require_same_vocabulary,
 )
-from sclong.errors import ConfigError, InputDataError, VocabularyMismatchError
 from sclong.io.files import sha256_file
-from sclong.plan import make_plan
+from sclong.plan.plan import make_plan
 
 HGNC_HEADER = (
     "Approved symbol\tStatus\tAlias symbols\tPrevious symbols\tEnsembl gene ID\tNCBI Gene ID(supplied by NCBI)\n"
@@ -78,12 +78,25 @@ def test_a_haplotype_copy_is_found_as_its_gene_on_the_primary_assembly(tables: t
 @pytest.mark.parametrize(
     ("contig", "primary"),
     [
-        ("1", True), ("chr22", True), ("chrX", True), ("MT", True), ("chrM", True),
-        ("KI270711.1", True), ("GL000009.2", True), ("chr14_GL000009v2_random", True), ("chrUn_KI270742v1", True),
-        ("KI270879.1", False), ("GL000250.2", False), ("GL383563.3", False), ("chr6_GL000250v2_alt", False),
-        ("CHR_HSCHR6_MHC_COX_CTG1", False), ("HG1012_PATCH", False), ("chr1_KI270762v1_alt", False), ("", False),
+        ("1", True),
+        ("chr22", True),
+        ("chrX", True),
+        ("MT", True),
+        ("chrM", True),
+        ("KI270711.1", True),
+        ("GL000009.2", True),
+        ("chr14_GL000009v2_random", True),
+        ("chrUn_KI270742v1", True),
+        ("KI270879.1", False),
+        ("GL000250.2", False),
+        ("GL383563.3", False),
+        ("chr6_GL000250v2_alt", False),
+        ("CHR_HSCHR6_MHC_COX_CTG1", False),
+        ("HG1012_PATCH", False),
+        ("chr1_KI270762v1_alt", False),
+        ("", False),
     ],
-)  # fmt: skip
+)
 def test_primary_assembly(contig: str, primary: bool) -> None:
     assert on_primary_assembly(contig) is primary
 

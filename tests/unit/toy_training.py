@@ -19,23 +19,44 @@ import torch
 import torch.distributed as dist
 from scipy import sparse
 
-from sclong.config_sections import Architecture, PretrainConfig
-from sclong.data.vocabulary import Vocabulary
-from sclong.io.shard_writer import ShardWriter
-from sclong.io.shards import ShardStore
-from sclong.knowledge.similarity import GoGraph
+from sclong.config.sections import Architecture, PretrainConfig
+from sclong.corpus.shard_writer import ShardWriter
+from sclong.corpus.shards import ShardStore
+from sclong.genes.go_graph import GoGraph
+from sclong.genes.vocabulary import Vocabulary
 
 N_GENES, N_DONORS, CELLS_PER_DONOR = 40, 6, 20
 
 ARCH = Architecture(
-    name="toy", top_genes=12, base_dim=8, value_hidden_dim=8, mini_depth=1, mini_heads=1, mini_dim_head=8,
-    large_dim=16, large_depth=1, large_heads=2, large_dim_head=8, decoder_depth=1, decoder_heads=1, decoder_dim_head=8,
-)  # fmt: skip
+    name="toy",
+    top_genes=12,
+    base_dim=8,
+    value_hidden_dim=8,
+    mini_depth=1,
+    mini_heads=1,
+    mini_dim_head=8,
+    large_dim=16,
+    large_depth=1,
+    large_heads=2,
+    large_dim_head=8,
+    decoder_depth=1,
+    decoder_heads=1,
+    decoder_dim_head=8,
+)
 
 CONFIG = PretrainConfig(
-    steps=12, batch_size=16, learning_rate=5e-3, warmup_steps=3, validate_every=4, validation_cells=15,
-    checkpoint_every=4, redraw_every=5, held_out_fraction=0.2, seed=3, threads=1,
-)  # fmt: skip
+    steps=12,
+    batch_size=16,
+    learning_rate=5e-3,
+    warmup_steps=3,
+    validate_every=4,
+    validation_cells=15,
+    checkpoint_every=4,
+    redraw_every=5,
+    held_out_fraction=0.2,
+    seed=3,
+    threads=1,
+)
 
 
 def toy_vocabulary(n_genes: int = N_GENES) -> Vocabulary:
@@ -124,7 +145,7 @@ def in_processes(
 def _member(
     rank: int, count: int, store: str, function: Callable[..., None], arguments: tuple, environment: dict[str, str]
 ) -> None:
-    from sclong.train.launch import RETRY, TrainingStoppedError
+    from sclong.train.stop import RETRY, TrainingStoppedError
 
     os.environ.update(environment)
     torch.set_num_threads(1)

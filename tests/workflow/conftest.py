@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from sclong.config import Config, load_config
+from sclong.config.load import Config, load_config
 
 
 @dataclass(frozen=True)
@@ -50,12 +50,12 @@ def clone(root: Path, tmp_path: Path) -> Path:
 @pytest.fixture(scope="session")
 def world(root: Path, tmp_path_factory: pytest.TempPathFactory) -> World:
     """From simulated files to shards and GO graph, by the functions that the rules call."""
-    from sclong.data.corpus import build_corpus, detection_table
-    from sclong.data.parts import write_part
-    from sclong.data.source_cells import file_dataset, scan_source
-    from sclong.data.synthetic import simulate
-    from sclong.data.vocabulary import build_vocabulary
-    from sclong.knowledge.similarity import build_go_graph
+    from sclong.corpus.assemble import build_corpus, detection_table
+    from sclong.corpus.part import write_part
+    from sclong.corpus.source import file_dataset, scan_source
+    from sclong.genes.go_graph import build_go_graph
+    from sclong.genes.vocabulary import build_vocabulary
+    from sclong.world import simulate
 
     config = load_config({}, root)
     out = tmp_path_factory.mktemp("world")
@@ -88,9 +88,9 @@ def trained(root: Path, world: World, tmp_path_factory: pytest.TempPathFactory) 
     def checkpoints() -> tuple[Path, Path]:
         if not made:
             from sclong.checkpoint.folder import initialise
-            from sclong.config import load_architecture
-            from sclong.data.vocabulary import Vocabulary
-            from sclong.io.shards import ShardStore
+            from sclong.config.load import load_architecture
+            from sclong.corpus.shards import ShardStore
+            from sclong.genes.vocabulary import Vocabulary
             from sclong.train.loop import pretrain
 
             out = tmp_path_factory.mktemp("checkpoints")

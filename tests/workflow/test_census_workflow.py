@@ -13,15 +13,20 @@ import pandas as pd
 import pytest
 from census_store import CensusDataset, labelled, write_census
 
-from sclong.data.synthetic import simulate
-from sclong.io.shards import ShardStore
+from sclong.corpus.shards import ShardStore
+from sclong.world import simulate
 
 
 def run(clone: Path, target: str, *config: str) -> None:
     done = subprocess.run(
         [sys.executable, "-m", "snakemake", "--cores", "1", target, "--config", *config],
-        cwd=clone, capture_output=True, text=True, timeout=600, env=dict(os.environ), check=False,
-    )  # fmt: skip
+        cwd=clone,
+        capture_output=True,
+        text=True,
+        timeout=600,
+        env=dict(os.environ),
+        check=False,
+    )
     assert done.returncode == 0, done.stdout + done.stderr
 
 

@@ -10,8 +10,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from sclong.cards import BenchmarkCard, ModelCard, load_cards
-from sclong.tasks import run
+from sclong.benchmark import run
+from sclong.config.cards import BenchmarkCard, ModelCard, load_cards
 
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("world")]
 

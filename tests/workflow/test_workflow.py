@@ -17,8 +17,12 @@ import pytest
 def snakemake(folder: Path, *args: str, **env: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, "-m", "snakemake", *args],
-        cwd=folder, capture_output=True, text=True, env={**os.environ, **env}, timeout=300,
-    )  # fmt: skip
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        env={**os.environ, **env},
+        timeout=300,
+    )
 
 
 def output(done: subprocess.CompletedProcess[str]) -> str:
@@ -50,7 +54,7 @@ def test_literal_calls(clone: Path, call: list[str], has: list[str], has_not: li
 
 @pytest.mark.parametrize("name", ["norman", "l1000", "deepcdr", "drug_combination", "grn", "pancreas"])
 def test_every_benchmark_of_the_paper_has_a_target_and_a_rule(root: Path, name: str) -> None:
-    from sclong.plan import make_plan
+    from sclong.plan.plan import make_plan
 
     cwd = Path.cwd()
     os.chdir(root)
@@ -68,7 +72,7 @@ def test_the_lint_is_clean(clone: Path) -> None:
 
 def test_what_a_dry_run_imports_is_free_of_torch(clone: Path) -> None:
     code = (
-        "import sys; from sclong.plan import make_plan; import sclong.data.world_files; make_plan({}); "
+        "import sys; from sclong.plan.plan import make_plan; import sclong.world.files; make_plan({}); "
         "print([m for m in ('torch', 'scanpy', 'anndata', 'sklearn', 'rdkit', 'scipy') if m in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=clone, capture_output=True, text=True)
@@ -126,7 +130,7 @@ def test_adding_a_data_set_is_one_card(clone: Path) -> None:
 ADAPTER = '''
 import numpy as np
 
-from sclong.models.base import Predictor
+from sclong.benchmark.model import Predictor
 
 
 class Half(Predictor):
@@ -151,8 +155,8 @@ def test_adding_a_comparator_is_one_card_and_one_adapter(clone: Path, root: Path
     assert "predictions/deepcdr/half/seed0.npz" in done.stdout
     assert "predictions/grn/half" not in done.stdout
     code = (
-        "from pathlib import Path; from sclong.cards import ModelCard, load_card; "
-        "from sclong.tasks.run import load_adapter as build; "
+        "from pathlib import Path; from sclong.config.cards import ModelCard, load_card; "
+        "from sclong.benchmark.run import load_adapter as build; "
         "print(type(build(load_card(Path('config/models/half.yaml'), ModelCard))).__name__)"
     )
     built = subprocess.run(
@@ -167,7 +171,11 @@ def test_adding_a_comparator_is_one_card_and_one_adapter(clone: Path, root: Path
 
 def test_adding_a_task_is_one_card_and_one_module(clone: Path, root: Path) -> None:
     shutil.copytree(root / "sclong", clone / "sclong", ignore=shutil.ignore_patterns("__pycache__"))
-    task = (clone / "sclong/tasks/drug_response.py").read_text().replace('name = "drug_response"', 'name = "toxicity"')
+    task = (
+        (clone / "sclong/tasks/drug_response/task.py")
+        .read_text()
+        .replace('name = "drug_response"', 'name = "toxicity"')
+    )
     (clone / "sclong/tasks/toxicity.py").write_text(task)
     card = (clone / "config/benchmarks/deepcdr.yaml").read_text()
     (clone / "config/benchmarks/liver.yaml").write_text(
@@ -189,9 +197,7 @@ def test_a_comment_costs_no_rerun_and_a_change_does(clone: Path, root: Path) -> 
     assert done.returncode == 0, output(done)
     again = snakemake(clone, "-n", *target, **env)
     assert "Nothing to be done" in output(again)
-    module = next(
-        p for p in [clone / "sclong/data/synthetic.py", clone / "sclong/data/synthetic/__init__.py"] if p.exists()
-    )
+    module = next(p for p in [clone / "sclong/data/synthetic.py", clone / "sclong/world/__init__.py"] if p.exists())
     text = module.read_text()
     module.write_text(text + "\n# a comment\n")
     time.sleep(0.1)

@@ -3,10 +3,10 @@ from pathlib import Path
 
 from snakemake.exceptions import WorkflowError
 
-from sclong.config import remember_preset
+from sclong.config.load import remember_preset
 from sclong.errors import SclongError
 from sclong.io.files import write_json
-from sclong.plan import make_plan
+from sclong.plan.plan import make_plan
 
 CONDA = "../../envs/sclong.yaml"
 

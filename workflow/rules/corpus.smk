@@ -1,4 +1,4 @@
-from sclong.data.world_files import WORLD_FILES
+from sclong.world.files import WORLD_FILES
 
 PART_NAME = "[a-z0-9_]+"
 FILTERS = plan.config.corpus.filters.model_dump()
@@ -21,7 +21,7 @@ rule simulate:
         runtime=grows(10),
     params:
         folder=lambda wildcards, output: Path(output[0]).parent,
-        code=plan.code("sclong.data.synthetic"),
+        code=plan.code("sclong.world"),
     message:
         "Simulating a world with planted answers"
     script:
@@ -51,7 +51,7 @@ rule scan_source:
         runtime=grows(60),
     params:
         source=lambda wildcards: plan.corpus.sources[wildcards.name].model_dump(),
-        code=plan.code("sclong.data.source_cells"),
+        code=plan.code("sclong.corpus.source"),
     message:
         "Reading which genes {wildcards.name} detects"
     script:
@@ -78,7 +78,7 @@ rule census_list:
         runtime=grows(120),
     params:
         config=CENSUS,
-        code=plan.code("sclong.data.census"),
+        code=plan.code("sclong.corpus.census"),
     message:
         "Listing the data sets of the CELLxGENE Census"
     script:
@@ -114,7 +114,7 @@ rule vocabulary:
         size=plan.config.vocabulary.size,
         release=plan.config.vocabulary.release,
         ranked_by=plan.corpus.ranking + ["census"] * plan.corpus.census_ranks,
-        code=plan.code("sclong.data.vocabulary"),
+        code=plan.code("sclong.genes.vocabulary"),
     message:
         "Building the gene vocabulary"
     script:
@@ -146,7 +146,7 @@ rule corpus_part:
         work_dir=plan.result("corpus", "unfinished", "{name}"),
         source=lambda wildcards: plan.corpus.sources[wildcards.name].model_dump(),
         filters=FILTERS,
-        code=plan.code("sclong.data.parts", "sclong.data.source_cells", "sclong.io.shard_writer"),
+        code=plan.code("sclong.corpus.part", "sclong.corpus.source", "sclong.corpus.shard_writer"),
     message:
         "Bringing {wildcards.name} to the vocabulary"
     script:
@@ -176,7 +176,7 @@ rule census_part:
         work_dir=plan.result("corpus", "unfinished", "census_{number}"),
         filters=FILTERS,
         config=CENSUS,
-        code=plan.code("sclong.data.census", "sclong.data.parts", "sclong.data.source_cells", "sclong.io.shard_writer"),
+        code=plan.code("sclong.corpus.census", "sclong.corpus.part", "sclong.corpus.source", "sclong.corpus.shard_writer"),
     message:
         "Reading part {wildcards.number} of the CELLxGENE Census"
     script:
@@ -201,7 +201,7 @@ rule benchmark_cells:
         mem_mb=grows(4000),
         runtime=grows(30),
     params:
-        code=plan.code("sclong.data.leakage", "sclong.io.cell_hash"),
+        code=plan.code("sclong.corpus.leakage", "sclong.cells.hash"),
     message:
         "Hashing the cells of {wildcards.dataset}"
     script:
@@ -226,7 +226,7 @@ rule find_overlap:
         mem_mb=grows(2000 if plan.config.preset == "demo" else 16000),
         runtime=grows(240),
     params:
-        code=plan.code("sclong.data.leakage", "sclong.io.cell_hash"),
+        code=plan.code("sclong.corpus.leakage", "sclong.cells.hash"),
     message:
         "Looking for cells of {wildcards.dataset} in the corpus"
     script:
@@ -258,7 +258,7 @@ rule shards:
         runtime=grows(240),
     params:
         left_out=plan.corpus.left_out,
-        code=plan.code("sclong.data.corpus"),
+        code=plan.code("sclong.corpus.assemble"),
     message:
         "Putting the corpus together"
     script:
@@ -290,7 +290,7 @@ rule leakage:
         datasets={d: plan.benchmarks_of(d) for d in plan.datasets},
         excluded=list(plan.corpus.excluded),
         not_compared={**plan.skipped, **plan.blocked, **plan.corpus.not_excluded},
-        code=plan.code("sclong.data.leakage"),
+        code=plan.code("sclong.corpus.leakage"),
     message:
         "Auditing the corpus for cells of benchmarks"
     script:
@@ -319,7 +319,7 @@ rule corpus_summary:
         mem_mb=grows(2000 if plan.config.preset == "demo" else 16000),
         runtime=grows(240),
     params:
-        code=plan.code("sclong.data.corpus_summary"),
+        code=plan.code("sclong.corpus.summary"),
     message:
         "Counting the cells of the corpus"
     script:

@@ -19,7 +19,7 @@ rule go_graph:
         runtime=grows(30),
     params:
         options=plan.config.go.model_dump(exclude={"obo", "annotation", "parents"}),
-        code=plan.code("sclong.knowledge.go", "sclong.knowledge.similarity"),
+        code=plan.code("sclong.genes.go_terms", "sclong.genes.go_graph"),
     message:
         "Building the Gene Ontology similarity graph"
     script:
@@ -48,7 +48,7 @@ rule gene2vec:
         runtime=grows(20),
     params:
         options=dict(width=plan.architecture.base_dim, reduce=plan.config.gene2vec.reduce),
-        code=plan.code("sclong.knowledge.gene2vec"),
+        code=plan.code("sclong.genes.gene2vec"),
     message:
         "Putting gene vectors in the vocabulary's order"
     script:

@@ -57,7 +57,7 @@ rule report_page:
         config=plan.config.model_dump(),
         skipped=plan.skipped,
         not_applicable=plan.not_applicable(),
-        code=plan.code("sclong.report.page", "sclong.report.corpus_figure", "sclong.report.integration_figure"),
+        code=plan.code("sclong.report.page", "sclong.report.corpus_figure", "sclong.tasks.batch_integration.figure"),
     message:
         "Drawing the report"
     script:

@@ -3,7 +3,7 @@
 from sclong.runlog import logged
 
 with logged(snakemake):
-    from sclong.data.leakage import benchmark_cells
-    from sclong.data.vocabulary import Vocabulary
+    from sclong.corpus.leakage import benchmark_cells
+    from sclong.genes.vocabulary import Vocabulary
 
     benchmark_cells(snakemake.input.dataset, Vocabulary.read(snakemake.input.vocabulary), snakemake.output[0])

@@ -3,8 +3,8 @@
 from sclong.runlog import logged
 
 with logged(snakemake):
-    from sclong.config_sections import CensusConfig
-    from sclong.data.census_part import write_census_list
+    from sclong.config.sections import CensusConfig
+    from sclong.corpus.census_part import write_census_list
 
     config = CensusConfig(**snakemake.params.config)
     write_census_list(config, snakemake.output.datasets, snakemake.output.detection)

@@ -3,9 +3,9 @@
 from sclong.runlog import logged
 
 with logged(snakemake):
-    from sclong.config_sections import CellFilters, CensusConfig
-    from sclong.data.census_part import write_census_part
-    from sclong.data.vocabulary import Vocabulary
+    from sclong.config.sections import CellFilters, CensusConfig
+    from sclong.corpus.census_part import write_census_part
+    from sclong.genes.vocabulary import Vocabulary
 
     write_census_part(
         snakemake.input.datasets,

@@ -3,10 +3,10 @@
 from sclong.runlog import logged
 
 with logged(snakemake):
-    from sclong.config_sections import CellFilters, CorpusSource
-    from sclong.data.parts import file_identity, write_part
-    from sclong.data.source_cells import file_dataset
-    from sclong.data.vocabulary import Vocabulary
+    from sclong.config.sections import CellFilters, CorpusSource
+    from sclong.corpus.part import file_identity, write_part
+    from sclong.corpus.source import file_dataset
+    from sclong.genes.vocabulary import Vocabulary
 
     source = CorpusSource(**snakemake.params.source)
     write_part(

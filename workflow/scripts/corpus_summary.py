@@ -3,8 +3,8 @@
 from sclong.runlog import logged
 
 with logged(snakemake):
-    from sclong.data.corpus_summary import summarise_corpus
-    from sclong.data.vocabulary import Vocabulary
+    from sclong.corpus.summary import summarise_corpus
+    from sclong.genes.vocabulary import Vocabulary
 
     vocabulary = Vocabulary.read(snakemake.input.vocabulary)
     summarise_corpus(snakemake.input.shards, vocabulary, snakemake.output.cells, snakemake.output.genes)

@@ -7,8 +7,8 @@ with logged(snakemake):
 
     import torch
 
-    from sclong.cards import ModelCard
-    from sclong.tasks.run import embed_dataset
+    from sclong.benchmark.run import embed_dataset
+    from sclong.config.cards import ModelCard
 
     torch.set_num_threads(snakemake.threads)
     checkpoint = next(iter(snakemake.input.checkpoint), None)

@@ -5,7 +5,7 @@ from sclong.runlog import logged
 with logged(snakemake):
     from sclong.errors import FetchError
     from sclong.io.fetch import fetch
-    from sclong.plan import make_plan
+    from sclong.plan.plan import make_plan
 
     plan = make_plan(snakemake.config)
     source = plan.sources[f"{snakemake.wildcards.source}/{snakemake.wildcards.file}"]

@@ -3,6 +3,6 @@
 from sclong.runlog import logged
 
 with logged(snakemake):
-    from sclong.data.leakage import find_overlap
+    from sclong.corpus.leakage import find_overlap
 
     find_overlap(snakemake.input.parts, snakemake.input.cells, snakemake.output[0], snakemake.threads)

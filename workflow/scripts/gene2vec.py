@@ -3,8 +3,8 @@
 from sclong.runlog import logged
 
 with logged(snakemake):
-    from sclong.data.vocabulary import Vocabulary
-    from sclong.knowledge.gene2vec import build_gene_vectors
+    from sclong.genes.gene2vec import build_gene_vectors
+    from sclong.genes.vocabulary import Vocabulary
     from sclong.runlog import LOGGER
 
     vocabulary = Vocabulary.read(snakemake.input.vocabulary)

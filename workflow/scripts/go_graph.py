@@ -3,8 +3,8 @@
 from sclong.runlog import logged
 
 with logged(snakemake):
-    from sclong.data.vocabulary import Vocabulary
-    from sclong.knowledge.similarity import build_go_graph
+    from sclong.genes.go_graph import build_go_graph
+    from sclong.genes.vocabulary import Vocabulary
 
     vocabulary = Vocabulary.read(snakemake.input.vocabulary)
     files = snakemake.input

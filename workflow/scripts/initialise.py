@@ -4,8 +4,8 @@ from sclong.runlog import logged
 
 with logged(snakemake):
     from sclong.checkpoint.folder import initialise
-    from sclong.config_sections import Architecture
-    from sclong.data.vocabulary import Vocabulary
+    from sclong.config.sections import Architecture
+    from sclong.genes.vocabulary import Vocabulary
 
     initialise(
         snakemake.output.checkpoint,

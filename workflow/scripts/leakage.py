@@ -3,7 +3,7 @@
 from sclong.runlog import logged
 
 with logged(snakemake):
-    from sclong.data.leakage import leakage_table
+    from sclong.corpus.leakage import leakage_table
 
     names = list(snakemake.params.datasets)
     leakage_table(

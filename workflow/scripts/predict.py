@@ -5,9 +5,9 @@ from sclong.runlog import logged
 with logged(snakemake):
     from pathlib import Path
 
-    from sclong.cards import ModelCard
-    from sclong.plan import make_plan
-    from sclong.tasks.run import predict
+    from sclong.benchmark.run import predict
+    from sclong.config.cards import ModelCard
+    from sclong.plan.plan import make_plan
 
     features = next(iter(snakemake.input.features), None)
     predict(

@@ -5,8 +5,8 @@ from sclong.runlog import logged
 with logged(snakemake):
     from pathlib import Path
 
-    from sclong.plan import make_plan
-    from sclong.tasks.run import prepare_dataset
+    from sclong.benchmark.run import prepare_dataset
+    from sclong.plan.plan import make_plan
 
     plan = make_plan(snakemake.config)
     name = snakemake.params.benchmark

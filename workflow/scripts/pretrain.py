@@ -3,8 +3,9 @@
 from sclong.runlog import logged
 
 with logged(snakemake) as log:
-    from sclong.plan import make_plan
-    from sclong.train.launch import RETRY, TrainingStoppedError, launch
+    from sclong.plan.plan import make_plan
+    from sclong.train.launch import launch
+    from sclong.train.stop import RETRY, TrainingStoppedError
 
     try:
         launch(

@@ -3,7 +3,7 @@
 from sclong.runlog import logged
 
 with logged(snakemake):
-    from sclong.plan import make_plan
+    from sclong.plan.plan import make_plan
     from sclong.report.page import write_page
 
     write_page(

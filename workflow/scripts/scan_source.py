@@ -3,8 +3,8 @@
 from sclong.runlog import logged
 
 with logged(snakemake):
-    from sclong.config_sections import CorpusSource
-    from sclong.data.source_cells import scan_source
+    from sclong.config.sections import CorpusSource
+    from sclong.corpus.source import scan_source
 
     scan_source(
         snakemake.input.data,

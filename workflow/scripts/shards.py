@@ -3,8 +3,8 @@
 from sclong.runlog import logged
 
 with logged(snakemake):
-    from sclong.data.corpus import build_corpus
-    from sclong.data.vocabulary import Vocabulary
+    from sclong.corpus.assemble import build_corpus
+    from sclong.genes.vocabulary import Vocabulary
 
     build_corpus(
         snakemake.input.parts,

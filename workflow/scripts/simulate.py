@@ -3,6 +3,6 @@
 from sclong.runlog import logged
 
 with logged(snakemake):
-    from sclong.data.synthetic import simulate
+    from sclong.world import simulate
 
     simulate(snakemake.params.folder, seed=0)

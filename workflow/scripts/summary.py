@@ -3,9 +3,9 @@
 from sclong.runlog import logged
 
 with logged(snakemake):
-    from sclong.cards import BenchmarkCard
+    from sclong.config.cards import BenchmarkCard
     from sclong.io.tables import write_tsv
-    from sclong.plan import make_plan
+    from sclong.plan.plan import make_plan
     from sclong.report.tables import read_metrics, summarize
 
     plan = make_plan(snakemake.config)

@@ -3,8 +3,8 @@
 from sclong.runlog import logged
 
 with logged(snakemake):
-    from sclong.data.corpus import detection_table
-    from sclong.data.vocabulary import build_vocabulary
+    from sclong.corpus.assemble import detection_table
+    from sclong.genes.vocabulary import build_vocabulary
 
     ranked = snakemake.params.mode == "rule"
     vocabulary = build_vocabulary(

@@ -12,10 +12,10 @@ import pandas as pd
 from pydantic import Field
 from scipy import sparse
 
-from sclong.cards import Strict
-from sclong.data.normalize import check_counts
+from sclong.cells.h5ad import read_expression
+from sclong.cells.normalize import check_counts
+from sclong.config.cards import Strict
 from sclong.errors import InputDataError, listing, nearest
-from sclong.io.h5ad import read_expression
 
 
 class IntegrationOptions(Strict):
@@ -91,9 +91,9 @@ def read_census(folder: str | Path, chosen: IntegrationOptions) -> anndata.AnnDa
         The packages are not installed, or the folder is no Census of that release (:func:`open_census`), or it has no
         such cell.
     """
-    from sclong.config_sections import CensusConfig
-    from sclong.data.census import list_datasets, stream_dataset
-    from sclong.data.census_access import open_census
+    from sclong.config.sections import CensusConfig
+    from sclong.corpus.census import list_datasets, stream_dataset
+    from sclong.corpus.census_access import open_census
 
     config = CensusConfig(uri=str(folder), version=chosen.census_version, tissues=chosen.census_tissues)
     counts, labels, genes = [], [], []
@@ -160,8 +160,9 @@ def _metadata_of(adata: anndata.AnnData, table: Path) -> pd.DataFrame:
     if strangers or not metadata.index.is_unique:
         raise InputDataError(
             f"{table}: {len(metadata)} cells, {adata.n_obs} in the expression file; not in both: {listing(strangers)}",
-            "the same cells in both, each once", "pair the files in the card's lists in one order",
-        )  # fmt: skip
+            "the same cells in both, each once",
+            "pair the files in the card's lists in one order",
+        )
     return metadata.loc[adata.obs_names]
 
 
@@ -185,8 +186,9 @@ def _joined(parts: Sequence[anndata.AnnData]) -> anndata.AnnData:
         raise InputDataError(
             f"no gene is in all {len(parts)} files; the first has {listing(parts[0].var_names, 3)}, "
             f"the last {listing(parts[-1].var_names, 3)}",
-            "one kind of gene id in all files", "name the column that holds it (option gene_column)",
-        )  # fmt: skip
+            "one kind of gene id in all files",
+            "name the column that holds it (option gene_column)",
+        )
     return anndata.concat([part[:, shared] for part in parts], join="inner", merge="first")
 
 

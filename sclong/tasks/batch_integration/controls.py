@@ -9,10 +9,10 @@ from __future__ import annotations
 import numpy as np
 from scipy import sparse
 
+from sclong.benchmark.model import Predictor
+from sclong.benchmark.task import Problem
 from sclong.errors import InputDataError
-from sclong.models.base import Predictor
 from sclong.seeding import derive_seed, rng
-from sclong.tasks.base import Problem
 
 
 class RandomEmbedding(Predictor):

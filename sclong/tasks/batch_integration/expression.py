@@ -1,6 +1,6 @@
 """Expression itself as a cell embedding, and classical batch correction (capability integrated_embedding).
 
-Each answers a problem of the task batch_integration (see :mod:`sclong.models.integration_controls`).
+Each answers a problem of the task batch_integration (see :mod:`.controls`).
 """
 
 from __future__ import annotations
@@ -11,9 +11,9 @@ import numpy as np
 import pandas as pd
 from scipy import sparse
 
-from sclong.models.base import Predictor
-from sclong.models.integration_controls import principal_components, variable_genes
-from sclong.tasks.base import Problem
+from sclong.benchmark.model import Predictor
+from sclong.benchmark.task import Problem
+from sclong.tasks.batch_integration.controls import principal_components, variable_genes
 
 
 class Expression(Predictor):
@@ -45,7 +45,7 @@ class Combat(Predictor):
     Parameters
     ----------
     dimensions, top_genes
-        As for :class:`sclong.models.integration_controls.Pca`.
+        As for :class:`.Pca`.
     """
 
     def __init__(self, dimensions: int = 50, top_genes: int = 2000) -> None:

@@ -11,11 +11,11 @@ from matplotlib import colormaps
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from sclong.cards import ModelCard
+from sclong.benchmark.predictions import read_predictions
+from sclong.config.cards import ModelCard
 from sclong.io.tables import read_tsv
 from sclong.report.figures import svg
 from sclong.seeding import rng
-from sclong.tasks.predictions import read_predictions
 
 FITTED = "the cells of the data set itself"
 MAX_CELLS = 1000
@@ -78,8 +78,15 @@ def umap_figure(
         (colours[1], "cell type", "outside lower right"),
     ):
         handles = [Line2D([], [], marker="o", ls="", ms=4, color=c, label=v) for v, c in palette.items()]
-        figure.legend(handles=handles, title=f"{name} ({'left' if name == 'batch' else 'right'} panels)", loc=where,
-                      ncols=3, fontsize=6, title_fontsize=7, frameon=False)  # fmt: skip
+        figure.legend(
+            handles=handles,
+            title=f"{name} ({'left' if name == 'batch' else 'right'} panels)",
+            loc=where,
+            ncols=3,
+            fontsize=6,
+            title_fontsize=7,
+            frameon=False,
+        )
     return svg(figure)
 
 

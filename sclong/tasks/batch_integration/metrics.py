@@ -21,7 +21,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from sclong.metrics.integration_neighbours import Neighbours, clisi, graph_connectivity, ilisi
+from sclong.tasks.batch_integration.neighbours import Neighbours, clisi, graph_connectivity, ilisi
 
 BIOLOGY = ("isolated_labels", "nmi", "ari", "celltype_asw", "clisi")
 BATCH = ("batch_asw_scib_metrics", "ilisi", "graph_connectivity", "pcr")

@@ -1,7 +1,7 @@
 """scLong fed with other values than those it was pretrained on: what the published scripts leave open.
 
 The paper's text, the released preprocessing and the released script of the batch integration say three different
-things about normalisation (:func:`sclong.data.normalize.normalize_cell`); the script hands over the file's matrix as
+things about normalisation (:func:`sclong.cells.normalize.normalize_cell`); the script hands over the file's matrix as
 it is.
 """
 
@@ -13,15 +13,15 @@ from typing import TYPE_CHECKING, get_args
 import numpy as np
 from scipy import sparse
 
-from sclong.data.normalize import Normalization, check_counts, normalize_counts
+from sclong.benchmark.sclong import ScLong
+from sclong.cells.normalize import Normalization, check_counts, normalize_counts
+from sclong.embed.result import Embedding
 from sclong.errors import CardError, InputDataError
-from sclong.models.base import Embedding
-from sclong.models.sclong import ScLong
 
 if TYPE_CHECKING:
     import anndata
 
-    from sclong.embedding import Pooling
+    from sclong.embed.embedding import Pooling
 
 AS_THEY_ARE = "counts"
 VALUES = (*get_args(Normalization), AS_THEY_ARE)
@@ -33,9 +33,9 @@ class ScLongOnValues(ScLong):
     Parameters
     ----------
     values
-        "log1p_cp10k", "cp10k" or "paper_log" (:func:`sclong.data.normalize.normalize_cell`); "counts": as they are.
+        "log1p_cp10k", "cp10k" or "paper_log" (:func:`sclong.cells.normalize.normalize_cell`); "counts": as they are.
     pooling, stabilizer, dtype
-        As for :class:`sclong.models.sclong.ScLong`.
+        As for :class:`sclong.benchmark.sclong.ScLong`.
     """
 
     def __init__(
@@ -63,9 +63,10 @@ class ScLongOnValues(ScLong):
         kind = str(adata.uns.get("value_kind", "counts"))
         if kind != "counts":
             raise InputDataError(
-                f"values of kind {kind!r}", "raw counts, of which other values can be made",
+                f"values of kind {kind!r}",
+                "raw counts, of which other values can be made",
                 "name the layer with the counts in the benchmark's card, or leave this model out",
-            )  # fmt: skip
+            )
         check_counts(adata.X, "expression")
         other = adata.copy()
         counts = sparse.csr_matrix(adata.X, dtype=np.float32)

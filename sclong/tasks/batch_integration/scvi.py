@@ -7,11 +7,11 @@ import logging
 import numpy as np
 from scipy import sparse
 
+from sclong.benchmark.model import Predictor
+from sclong.benchmark.task import Problem
 from sclong.errors import InputDataError
-from sclong.models.base import Predictor
-from sclong.models.integration_controls import variable_genes
 from sclong.seeding import derive_seed
-from sclong.tasks.base import Problem
+from sclong.tasks.batch_integration.controls import variable_genes
 
 
 class ScVi(Predictor):

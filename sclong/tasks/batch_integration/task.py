@@ -21,15 +21,15 @@ import numpy as np
 import pandas as pd
 from scipy import sparse
 
-from sclong.cards import Strict
-from sclong.data.normalize import log1p_cp10k
+from sclong.benchmark.options import check_policy, parse_options
+from sclong.benchmark.predictions import answers_to
+from sclong.benchmark.task import Features, Predictions, Problem, Task
+from sclong.cells.normalize import log1p_cp10k
+from sclong.config.cards import Strict
 from sclong.errors import InputDataError, listing
 from sclong.io.tables import read_tsv, write_tsv
-from sclong.metrics.integration import METRICS, integration_scores
-from sclong.tasks.base import Features, Predictions, Problem, Task
-from sclong.tasks.integration_batches import IntegrationOptions, read_batches
-from sclong.tasks.options import check_policy, parse_options
-from sclong.tasks.predictions import answers_to
+from sclong.tasks.batch_integration.batches import IntegrationOptions, read_batches
+from sclong.tasks.batch_integration.metrics import METRICS, integration_scores
 
 SCENARIO = "all_cells"
 COMPONENTS = 50
@@ -52,7 +52,7 @@ class BatchIntegration(Task):
             ``expression``: one file or a list; ``metadata`` (optional, as many): csv tables with cell names in the
             first column. Without it the metadata are ``.obs``.
         options
-            See :class:`sclong.tasks.integration_batches.IntegrationOptions`.
+            See :class:`.IntegrationOptions`.
         out
             Folder to fill.
 
@@ -72,9 +72,10 @@ class BatchIntegration(Task):
         for what, found in (("batch", per_batch), ("cell type", per_type)):
             if len(found) < 2:
                 raise InputDataError(
-                    f"one {what} only: {listing(found.index)}", f"at least two of each {what}",
+                    f"one {what} only: {listing(found.index)}",
+                    f"at least two of each {what}",
                     "correct the columns in the card's options",
-                )  # fmt: skip
+                )
         _write(adata, chosen.value_kind, out)
         return {
             "cells": adata.n_obs,
@@ -130,7 +131,7 @@ class BatchIntegration(Task):
         return features.cell_embedding[rows].astype(np.float32)
 
     def score(self, dataset: Path, split: pd.DataFrame, predictions: Predictions) -> pd.DataFrame:
-        """Return every score of :mod:`sclong.metrics.integration` over all cells."""
+        """Return every score of :mod:`.metrics` over all cells."""
         labels = _labels(dataset)
         parts = []
         for fold in split["fold"].unique():

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 
-from sclong.data.drugs import morgan_fingerprints
-from sclong.metrics.regression import mse
-from sclong.models.base import Predictor
-from sclong.models.controls import training_targets
-from sclong.tasks.base import Problem
-from sclong.tasks.chemical_perturbation import describe
+from sclong.benchmark.controls import training_targets
+from sclong.benchmark.model import Predictor
+from sclong.benchmark.regression import mse
+from sclong.benchmark.task import Problem
+from sclong.drugs.fingerprints import morgan_fingerprints
+from sclong.tasks.chemical_perturbation.task import describe
 
 
 class RidgeFingerprint(Predictor):

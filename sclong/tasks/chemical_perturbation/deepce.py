@@ -1,4 +1,4 @@
-"""DeepCE and its network on the gene vectors of another model: from a problem to :mod:`sclong.heads.deepce`."""
+"""DeepCE and its network on the gene vectors of another model: from a problem to :mod:`.deepce_network`."""
 
 from __future__ import annotations
 
@@ -8,16 +8,16 @@ from typing import Any
 import numpy as np
 from pydantic import ValidationError
 
-from sclong.cards import describe_validation
-from sclong.data.molecules import molecule_graphs
+from sclong.benchmark.model import Predictor, PredictorFromFeatures
+from sclong.benchmark.task import Features, Problem
+from sclong.config.cards import describe_validation
+from sclong.drugs.molecules import molecule_graphs
 from sclong.errors import CardError, InputDataError
-from sclong.heads.deepce import DeepceData, DeepceOptions, fit_predict_deepce
-from sclong.models.base import Predictor, PredictorFromFeatures
-from sclong.tasks.base import Features, Problem
+from sclong.tasks.chemical_perturbation.deepce_network import DeepceData, DeepceOptions, fit_predict_deepce
 
 
 class Deepce(Predictor, PredictorFromFeatures):
-    """A DeepCE network; see :class:`sclong.heads.deepce.DeepceNetwork`.
+    """A DeepCE network; see :class:`.DeepceNetwork`.
 
     Without features its gene vectors are those of the data set (``context["gene_vectors"]``: DeepCE's own), or, where
     it has none, a table of the network's own, random at first and trained. From features they are the model's vectors;
@@ -28,7 +28,7 @@ class Deepce(Predictor, PredictorFromFeatures):
     standardise
         Whether each dimension of the vectors is centred and scaled over the known genes. Published: false.
     **training
-        Fields of :class:`sclong.heads.deepce.DeepceOptions`.
+        Fields of :class:`.DeepceOptions`.
 
     Raises
     ------
@@ -42,8 +42,11 @@ class Deepce(Predictor, PredictorFromFeatures):
             self.options = DeepceOptions.model_validate(training)
         except ValidationError as error:
             found, action = describe_validation(error, DeepceOptions)
-            raise CardError(f"options of a DeepCE model: {found}", "options of the network and its training",
-                            f"{action} in the model's card") from None  # fmt: skip
+            raise CardError(
+                f"options of a DeepCE model: {found}",
+                "options of the network and its training",
+                f"{action} in the model's card",
+            ) from None
 
     def predict(self, problem: Problem, seed: int) -> np.ndarray:
         """Train without a given embedding, and answer; every seed is a training of its own.
@@ -84,9 +87,15 @@ def deepce_data(problem: Problem) -> DeepceData:
         (values[:, None] == np.unique(values[train])[None, :]).astype(np.float32) for values in (lines, doses)
     )
     return DeepceData(
-        molecule_graphs(smiles.tolist(), "deepce"), compound, line, dose, problem.targets,
-        train, problem.rows("validation"), problem.rows("test"),
-    )  # fmt: skip
+        molecule_graphs(smiles.tolist(), "deepce"),
+        compound,
+        line,
+        dose,
+        problem.targets,
+        train,
+        problem.rows("validation"),
+        problem.rows("test"),
+    )
 
 
 def vectors_of(genes: list[str], features: Features) -> tuple[np.ndarray, np.ndarray]:

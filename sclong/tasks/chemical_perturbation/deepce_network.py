@@ -25,11 +25,11 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional
 
-from sclong.cards import Strict
-from sclong.data.molecules import WIDTHS, MoleculeGraphs
+from sclong.benchmark.regression import pearson
+from sclong.benchmark.selection import BestEpoch
+from sclong.config.cards import Strict
+from sclong.drugs.molecules import WIDTHS, MoleculeGraphs
 from sclong.errors import CardError, DeviceError, InputDataError
-from sclong.heads.selection import BestEpoch
-from sclong.metrics.regression import pearson
 from sclong.runlog import LOGGER
 from sclong.seeding import derive_seed
 
@@ -180,10 +180,12 @@ class Attention(nn.Module):
             return x.unflatten(2, (self.heads, -1)).transpose(1, 2).expand(rows, -1, -1, -1)
 
         mixed = functional.scaled_dot_product_attention(
-            split(self.query(asking_UGD)), split(self.key(asked_UMD)), split(self.value(asked_UMD)),
+            split(self.query(asking_UGD)),
+            split(self.key(asked_UMD)),
+            split(self.value(asked_UMD)),
             attn_mask=None if there_UM is None else there_UM[:, None, None, :],
             dropout_p=self.dropout if self.training else 0.0,
-        )  # fmt: skip
+        )
         return self.out(mixed.transpose(1, 2).flatten(2))
 
 
@@ -196,9 +198,11 @@ class GeneLayer(nn.Module):
         self.at_atoms, self.at_genes = (Attention(width, options.heads, dropout) for _ in range(2))
         self.merge = nn.Linear(2 * width, width)
         self.feed = nn.Sequential(
-            nn.Linear(width, options.feed_forward), nn.ReLU(), nn.Dropout(dropout),
+            nn.Linear(width, options.feed_forward),
+            nn.ReLU(),
+            nn.Dropout(dropout),
             nn.Linear(options.feed_forward, width),
-        )  # fmt: skip
+        )
         self.norm, self.dropout = nn.LayerNorm(width), nn.Dropout(dropout)
 
     def forward(self, genes_UGD: Tensor, atoms_UMD: Tensor, there_UM: Tensor) -> Tensor:

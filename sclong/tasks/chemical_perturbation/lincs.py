@@ -37,13 +37,17 @@ MATRIX, SIGNATURE_IDS, GENE_IDS = "/0/DATA/0/matrix", "/0/META/COL/id", "/0/META
 ROWS_AT_ONCE = 1000
 # What a column is called here -> what the generations call it.
 SIGNATURE_TABLE = {
-    "sig_id": ("sig_id",), "pert_id": ("pert_id",), "pert_type": ("pert_type",), "cell_id": ("cell_id", "cell_iname"),
+    "sig_id": ("sig_id",),
+    "pert_id": ("pert_id",),
+    "pert_type": ("pert_type",),
+    "cell_id": ("cell_id", "cell_iname"),
     "pert_idose": ("pert_idose",),
-}  # fmt: skip
+}
 GENE_TABLE = {
-    "gene_id": ("pr_gene_id", "gene_id"), "symbol": ("pr_gene_symbol", "gene_symbol"),
+    "gene_id": ("pr_gene_id", "gene_id"),
+    "symbol": ("pr_gene_symbol", "gene_symbol"),
     "landmark": ("pr_is_lm", "is_lm", "feature_space"),
-}  # fmt: skip
+}
 COMPOUND_TABLE = {"drug_id": ("pert_id",), "smiles": ("canonical_smiles",)}
 
 
@@ -103,7 +107,7 @@ def read_signature_table(path: str | Path) -> pd.DataFrame:
         raise InputDataError(
             f"{path}: columns {listing(twice)} stand twice" if twice else f"{path}: begins with {listing(header, 5)}",
             f"{', '.join(ID_COLUMNS)}, then one column for each gene, as in DeepCE's signature files",
-            "correct the file's header, or make the file again with sclong.data.lincs",
+            "correct the file's header, or make the file again with sclong.tasks.chemical_perturbation.lincs",
         )
     return read_tsv(path, ID_COLUMNS, sep=",", dtype=dict.fromkeys(ID_COLUMNS, str))
 
@@ -151,7 +155,7 @@ def _read_columns(path: str | Path, wanted: Mapping[str, Sequence[str]]) -> pd.D
             f"{path}: no column {listing(lacking)}; the columns are {listing(table.columns, 12)}",
             "a table of GEO (GSE92742, GSE70138) or of CLUE's release of 2020",
             "use the file that belongs to the matrix",
-        )  # fmt: skip
+        )
     return pd.DataFrame({name: table[column].fillna("") for name, column in found.items()})
 
 
@@ -169,8 +173,9 @@ def read_landmarks(path: str | Path, n_landmarks: int = N_LANDMARKS) -> pd.DataF
     if len(landmarks) != n_landmarks or len(twice):
         raise InputDataError(
             f"{path}: {len(landmarks)} landmark genes, {len(twice)} of them twice",
-            f"{n_landmarks} landmark genes, once", "use gene_info of GEO or geneinfo_beta of CLUE, whole",
-        )  # fmt: skip
+            f"{n_landmarks} landmark genes, once",
+            "use gene_info of GEO or geneinfo_beta of CLUE, whole",
+        )
     return landmarks
 
 
@@ -212,15 +217,17 @@ def read_gctx(path: str | Path, genes: Sequence[str], signatures: Collection[str
             if matrix.shape != (len(names), len(rows)):
                 raise InputDataError(
                     f"{path}: a matrix {matrix.shape} for {len(names)} signatures and {len(rows)} genes",
-                    "signatures x genes", "fetch the file again",
-                )  # fmt: skip
+                    "signatures x genes",
+                    "fetch the file again",
+                )
             place = pd.Index(rows).get_indexer(list(genes))
             if (place < 0).any():
                 lacking = [g for g, p in zip(genes, place, strict=True) if p < 0]
                 raise InputDataError(
                     f"{path}: {len(lacking)} of {len(genes)} landmark genes are not in it: {listing(lacking)}",
-                    "a row for each landmark, named as in the gene table", "use the gene table of this matrix",
-                )  # fmt: skip
+                    "a row for each landmark, named as in the gene table",
+                    "use the gene table of this matrix",
+                )
             wanted = np.flatnonzero(np.isin(names, list(signatures)))
             parts = [np.zeros((0, len(place)), dtype=np.float32)]
             for start in range(0, len(names), ROWS_AT_ONCE):
@@ -288,15 +295,17 @@ def write_signature_files(
         raise InputDataError(
             f"none of {counts['pass_the_filter']} signatures of {signatures} that pass the published filter is in "
             f"{listing(matrices)}",
-            "24 h signatures of compounds in seven lines at six doses", "use level 5 files and their own table",
-        )  # fmt: skip
+            "24 h signatures of compounds in seven lines at six doses",
+            "use level 5 files and their own table",
+        )
     values = np.concatenate([v for v, _ in read])
     if not np.isfinite(values).all():
         row, column = np.argwhere(~np.isfinite(values))[0]
         raise InputDataError(
-            f"signature {found[row]!r}, gene {landmarks['symbol'][column]!r}: no finite value", "z-scores",
+            f"signature {found[row]!r}, gene {landmarks['symbol'][column]!r}: no finite value",
+            "z-scores",
             "fetch the matrix again",
-        )  # fmt: skip
+        )
     table = table.set_index("sig_id").loc[found].rename_axis("sig_id").reset_index()[list(ID_COLUMNS)]
     drugs = _read_columns(compounds, COMPOUND_TABLE)
     drugs = drugs[drugs["drug_id"].isin(table["pert_id"]) & ~drugs["smiles"].isin(NO_VALUE)].drop_duplicates()

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from sclong.data.lines import read_lines_h5ad, write_lines
+from sclong.drugs.lines import read_lines_h5ad, write_lines
 from sclong.errors import InputDataError, listing
 from sclong.io.tables import read_tsv
 
@@ -19,7 +19,7 @@ def write_expression(inputs: Mapping[str, Any], genes: np.ndarray, cells: set[st
     Parameters
     ----------
     inputs
-        ``expression``; optional ``annotation`` and ``hgnc``: see :func:`sclong.data.signatures.prepare_signatures`.
+        ``expression``; optional ``annotation`` and ``hgnc``: see :func:`.prepare_signatures`.
     genes : (G,) str
         Genes of the signatures.
     cells
@@ -30,7 +30,7 @@ def write_expression(inputs: Mapping[str, Any], genes: np.ndarray, cells: set[st
     Returns
     -------
     dict
-        ``lines_with_expression`` and the names of those without (:func:`sclong.data.lines.write_lines`),
+        ``lines_with_expression`` and the names of those without (:func:`sclong.drugs.lines.write_lines`),
         ``genes_with_expression``, ``genes_renamed_by_hgnc``.
 
     Raises
@@ -55,9 +55,11 @@ def write_expression(inputs: Mapping[str, Any], genes: np.ndarray, cells: set[st
     facts = write_lines(lines, cells, out)
     del facts["genes"]  # of the file, not of the signatures
     return {
-        "lines_with_expression": facts.pop("lines"), **facts, "genes_with_expression": known,
+        "lines_with_expression": facts.pop("lines"),
+        **facts,
+        "genes_with_expression": known,
         "genes_renamed_by_hgnc": len(renamed),
-    }  # fmt: skip
+    }
 
 
 def to_symbols(ids: Iterable[str], annotation: Path) -> list[str]:

@@ -1,6 +1,6 @@
 """Drug signatures (L1000): how a compound at a dose changes the landmark genes of a cell line.
 
-From the public LINCS files to the tables read here: :mod:`sclong.data.lincs`.
+From the public LINCS files to the tables read here: :mod:`.lincs`.
 """
 
 from __future__ import annotations
@@ -14,9 +14,12 @@ import numpy as np
 import pandas as pd
 from pydantic import Field
 
-from sclong.cards import Strict
-from sclong.data.drugs import standardise
-from sclong.data.lincs import (
+from sclong.cells.h5ad import read_expression
+from sclong.config.cards import Strict
+from sclong.drugs.fingerprints import standardise
+from sclong.errors import InputDataError, listing, nearest
+from sclong.io.tables import read_tsv, write_tsv
+from sclong.tasks.chemical_perturbation.lincs import (
     ID_COLUMNS,
     NO_VALUE,
     SAME_DOSE,
@@ -25,10 +28,7 @@ from sclong.data.lincs import (
     passes_published_filter,
     read_signature_table,
 )
-from sclong.data.signature_lines import write_expression
-from sclong.errors import InputDataError, listing, nearest
-from sclong.io.h5ad import read_expression
-from sclong.io.tables import read_tsv, write_tsv
+from sclong.tasks.chemical_perturbation.lines import write_expression
 
 PARTS = ("train", "validation", "test")
 
@@ -136,8 +136,9 @@ def _check_named(samples: pd.DataFrame, column: str, where: str) -> None:
     if len(lacking):
         raise InputDataError(
             f"{where}: {len(lacking)} signatures have no {column}: {listing(lacking)}",
-            f"a {column} for every signature", "write it, or remove those signatures",
-        )  # fmt: skip
+            f"a {column} for every signature",
+            "write it, or remove those signatures",
+        )
 
 
 def read_deepce_signatures(paths: Sequence[Path]) -> tuple[Signatures, dict[str, int]]:
@@ -163,17 +164,19 @@ def read_deepce_signatures(paths: Sequence[Path]) -> tuple[Signatures, dict[str,
     """
     if len(paths) not in (1, len(PARTS)):
         raise InputDataError(
-            f"{len(paths)} signature files", "three (training, development, test), or one that is to be cut",
+            f"{len(paths)} signature files",
+            "three (training, development, test), or one that is to be cut",
             "list them in this order in the card",
-        )  # fmt: skip
+        )
     tables = [read_signature_table(path) for path in paths]
     for path, table in zip(paths[1:], tables[1:], strict=True):
         if list(table.columns) != list(tables[0].columns):
             differ = set(table.columns) ^ set(tables[0].columns)
             raise InputDataError(
                 f"{path}: other genes, or another order, than {paths[0]} ({listing(sorted(differ), 3) or 'order'})",
-                "the same columns in every file", "make the files from one table",
-            )  # fmt: skip
+                "the same columns in every file",
+                "make the files from one table",
+            )
     parts = PARTS if len(paths) > 1 else ("",)
     table = pd.concat([t.assign(published_part=p) for t, p in zip(tables, parts, strict=True)], ignore_index=True)
     counts = {"rows_read": len(table)}
@@ -210,9 +213,10 @@ def _once(table: pd.DataFrame, column: str) -> pd.DataFrame:
     twice = table[column][table[column].duplicated()]
     if len(twice):
         raise InputDataError(
-            f"different signatures have the same id {listing(twice)}", "one id for one signature",
+            f"different signatures have the same id {listing(twice)}",
+            "one id for one signature",
             "remove all but one, or give them ids of their own",
-        )  # fmt: skip
+        )
     return table
 
 
@@ -240,8 +244,9 @@ def read_gene_vectors(path: Path, genes: Iterable[str]) -> np.ndarray:
             f"the signatures have {len(genes)} genes, {path} has {table.index.nunique()}: {len(lacking)} of them "
             f"({listing(lacking, 3)}) are not in the signatures, and the signatures have {len(foreign)} others "
             f"({listing(foreign, 3)})",
-            "the same genes, the landmarks, in both", "use the files that belong together, with the same gene symbols",
-        )  # fmt: skip
+            "the same genes, the landmarks, in both",
+            "use the files that belong together, with the same gene symbols",
+        )
     vectors = table.loc[genes].apply(pd.to_numeric, errors="coerce").to_numpy(np.float32)
     if not np.isfinite(vectors).all():
         raise InputDataError(f"{path}: values that are not finite", "numbers", "fetch the file again")
@@ -350,7 +355,7 @@ def prepare_signatures(inputs: Mapping[str, Any], chosen: PrepareOptions, out: P
     InputDataError
         Missing columns, no structure for any compound, values that are not finite, an id or a gene twice, other genes
         than the gene vectors', a signature without a compound, a line or a dose, or expression that is not fit
-        (:func:`sclong.data.signature_lines.write_expression`).
+        (:func:`.write_expression`).
     """
     if chosen.format == "h5ad":
         found, counts = read_h5ad_signatures(inputs["signatures"]), dict[str, int]()
@@ -362,8 +367,9 @@ def prepare_signatures(inputs: Mapping[str, Any], chosen: PrepareOptions, out: P
         raise InputDataError(
             f"{len(bad)} values of signatures are not finite, the first in signature "
             f"{found.samples['sample'].iloc[bad[0, 0]]!r}, gene {str(found.genes[bad[0, 1]])!r}",
-            "finite z-scores", "remove those signatures or genes",
-        )  # fmt: skip
+            "finite z-scores",
+            "remove those signatures or genes",
+        )
     separator = "," if Path(inputs["drugs"]).name.endswith((".csv", ".csv.gz")) else "\t"
     names = ("drug_id", "smiles")
     header = {} if chosen.smiles_header else {"header": None, "names": list(names)}

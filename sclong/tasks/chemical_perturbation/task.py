@@ -13,16 +13,21 @@ import numpy as np
 import pandas as pd
 from pydantic import Field
 
-from sclong.cards import Strict
-from sclong.data.drugs import morgan_fingerprints
-from sclong.data.signatures import PrepareOptions, Signatures, prepare_signatures, published_parts
+from sclong.benchmark.options import check_policy, parse_options
+from sclong.benchmark.predictions import answers_to
+from sclong.benchmark.regression import mse, pearson, precision_at_k, spearman
+from sclong.benchmark.task import PARTS, SPLIT_COLUMNS, UNIT_COLUMNS, Features, Predictions, Problem, Task
+from sclong.config.cards import Strict
+from sclong.drugs.fingerprints import morgan_fingerprints
 from sclong.errors import InputDataError, listing
-from sclong.metrics.regression import mse, pearson, precision_at_k, spearman
 from sclong.runlog import LOGGER
 from sclong.seeding import rng
-from sclong.tasks.base import PARTS, SPLIT_COLUMNS, UNIT_COLUMNS, Features, Predictions, Problem, Task
-from sclong.tasks.options import check_policy, parse_options
-from sclong.tasks.predictions import answers_to
+from sclong.tasks.chemical_perturbation.signatures import (
+    PrepareOptions,
+    Signatures,
+    prepare_signatures,
+    published_parts,
+)
 
 RANKS = (1, 2, 4, 8, 16, 32, 64)
 
@@ -64,13 +69,13 @@ class ChemicalPerturbation(Task):
     }
 
     def prepare(self, inputs: Mapping[str, Path], options: Mapping[str, Any], out: Path) -> dict[str, Any]:
-        """Read signatures, compounds and untreated lines: :func:`sclong.data.signatures.prepare_signatures`."""
+        """Read signatures, compounds and untreated lines: :func:`.prepare_signatures`."""
         return prepare_signatures(inputs, parse_options(PrepareOptions, options, self.name), out)
 
     def split(self, dataset: Path, policy: str, options: Mapping[str, Any], seed: int) -> pd.DataFrame:
         """Cut by compound: ``compound`` draws structures (without salts), ``published`` takes the files' parts.
 
-        No structure stands in two parts: see :func:`sclong.data.signatures.published_parts`.
+        No structure stands in two parts: see :func:`.published_parts`.
         """
         check_policy(policy, ["compound", "published"], self.name)
         samples = Signatures.read(dataset).samples
@@ -109,7 +114,7 @@ class ChemicalPerturbation(Task):
         vectors get like predictions, so vectors that group genes as compounds do predict better. r is chosen on the
         validation part. A gene that the model does not know gets its training mean.
         """
-        from sclong.heads.mlp import fit_predict_mlp  # torch: only models with embeddings need it
+        from sclong.benchmark.mlp import fit_predict_mlp  # torch: only models with embeddings need it
 
         train, validation, test = (problem.rows(part) for part in ("train", "validation", "test"))
         x = describe(problem)
@@ -190,9 +195,11 @@ def _published(samples: pd.DataFrame) -> pd.Series:
         LOGGER.warning(
             "published: %d training and %d validation signatures are of structures that are also in a later part "
             "and are left out: %d compounds, the first %s",
-            facts["published_train_signatures_left_out"], facts["published_validation_signatures_left_out"],
-            facts["published_compounds_left_out"], listing(facts["some_published_compounds_left_out"]),
-        )  # fmt: skip
+            facts["published_train_signatures_left_out"],
+            facts["published_validation_signatures_left_out"],
+            facts["published_compounds_left_out"],
+            listing(facts["some_published_compounds_left_out"]),
+        )
     empty = [name for name in PARTS if not (part == name).any()]
     if empty:
         raise InputDataError(

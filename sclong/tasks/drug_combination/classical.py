@@ -7,10 +7,10 @@ from typing import Literal
 import numpy as np
 import pandas as pd
 
-from sclong.models.base import Predictor
-from sclong.models.drugs import describe
+from sclong.benchmark.model import Predictor
+from sclong.benchmark.task import Problem
+from sclong.drugs.classical import describe
 from sclong.seeding import derive_seed
-from sclong.tasks.base import Problem
 
 PSEUDO = 2.0  # training triples that say "the overall rate", beside those of a pair, drug or line
 
@@ -106,11 +106,20 @@ class FingerprintMLP(Predictor):
 
     def predict(self, problem: Problem, seed: int) -> np.ndarray:
         """Train; every seed is a training of its own."""
-        from sclong.heads.mlp import fit_predict_mlp
+        from sclong.benchmark.mlp import fit_predict_mlp
 
         x, y = describe(problem, self.n_components), problem.targets
         train, validation, test = (problem.rows(part) for part in ("train", "validation", "test"))
         return fit_predict_mlp(
-            x[train], y[train], x[validation], y[validation], x[test], seed,
-            loss="bce", hidden=self.hidden, epochs=self.epochs, patience=10, batch_size=256,
-        )  # fmt: skip
+            x[train],
+            y[train],
+            x[validation],
+            y[validation],
+            x[test],
+            seed,
+            loss="bce",
+            hidden=self.hidden,
+            epochs=self.epochs,
+            patience=10,
+            batch_size=256,
+        )

@@ -1,4 +1,4 @@
-"""DeepDDS as a model of the benchmarks: from a problem to :mod:`sclong.heads.deepdds`."""
+"""DeepDDS as a model of the benchmarks: from a problem to :mod:`.deepdds_network`."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ from typing import Any, Literal, get_args
 import numpy as np
 from pydantic import ValidationError
 
-from sclong.cards import describe_validation
-from sclong.data.lines import line_rows
-from sclong.data.molecules import molecule_graphs
+from sclong.benchmark.model import Predictor, PredictorFromFeatures
+from sclong.benchmark.task import Features, Problem
+from sclong.config.cards import describe_validation
+from sclong.drugs.features import drugs_of
+from sclong.drugs.lines import line_rows
+from sclong.drugs.molecules import molecule_graphs
 from sclong.errors import CardError, InputDataError
-from sclong.heads.deepdds import DeepDDSData, DeepDDSOptions, fit_predict_deepdds
-from sclong.models.base import Predictor, PredictorFromFeatures
-from sclong.tasks.base import Features, Problem
-from sclong.tasks.combination_splits import drugs_of
+from sclong.tasks.drug_combination.deepdds_network import DeepDDSData, DeepDDSOptions, fit_predict_deepdds
 
 Lines = Literal["gene_vectors", "cell_embedding"]
 
@@ -31,7 +31,7 @@ class DeepDDS(Predictor, PredictorFromFeatures):
         The authors' protocol: trained on training and validation part, drugs in the order of the file, the epoch
         chosen by the AUROC of the test part. Only for a card of the paper's protocol that selects on test.
     **options
-        Fields of :class:`sclong.heads.deepdds.DeepDDSOptions`.
+        Fields of :class:`.DeepDDSOptions`.
 
     Raises
     ------
@@ -47,8 +47,11 @@ class DeepDDS(Predictor, PredictorFromFeatures):
             self.options = DeepDDSOptions.model_validate(options)
         except ValidationError as error:
             found, action = describe_validation(error, DeepDDSOptions)
-            raise CardError(f"options of a DeepDDS model: {found}", "options of the network and its training",
-                            f"{action} in the model's card") from None  # fmt: skip
+            raise CardError(
+                f"options of a DeepDDS model: {found}",
+                "options of the network and its training",
+                f"{action} in the model's card",
+            ) from None
 
     def predict(self, problem: Problem, seed: int) -> np.ndarray:
         """Train on the lines' expression, and answer; every seed is a training of its own."""
@@ -67,9 +70,10 @@ class DeepDDS(Predictor, PredictorFromFeatures):
         found = features.contextual_embedding if self.lines == "gene_vectors" else features.cell_embedding
         if found is None:
             raise InputDataError(
-                f"model {features.model!r} has no {self.lines.replace('_', ' ')} of lines", "an embedding with them",
+                f"model {features.model!r} has no {self.lines.replace('_', ' ')} of lines",
+                "an embedding with them",
                 "embed the data set again, or use `lines: cell_embedding` in the card",
-            )  # fmt: skip
+            )
         vectors = np.asarray(found, dtype=np.float32)
         if self.lines == "cell_embedding":  # one scale for all columns, so their relative sizes stay
             training = np.unique(problem.samples["cell"].iloc[problem.rows("train")].to_numpy(dtype=str))
@@ -87,9 +91,10 @@ class DeepDDS(Predictor, PredictorFromFeatures):
             train, validation = np.sort(np.concatenate([train, validation])), test
             if np.isnan(problem.targets[test]).any():
                 raise CardError(
-                    "a DeepDDS model with `published: true` was not shown the test targets", "a card that shows them",
+                    "a DeepDDS model with `published: true` was not shown the test targets",
+                    "a card that shows them",
                     "add `protocol: paper` and `selects_on_test: true` to the card, or leave `published` out",
-                )  # fmt: skip
+                )
         return fit_predict_deepdds(data, train, validation, test, self.options, seed)[:, None]
 
 

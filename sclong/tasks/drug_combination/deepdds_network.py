@@ -23,10 +23,10 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional
 
-from sclong.cards import Strict
-from sclong.data.molecules import WIDTHS, MoleculeGraphs
-from sclong.heads.selection import BestEpoch
-from sclong.metrics.ranking import auroc
+from sclong.benchmark.ranking import auroc
+from sclong.benchmark.selection import BestEpoch
+from sclong.config.cards import Strict
+from sclong.drugs.molecules import WIDTHS, MoleculeGraphs
 from sclong.seeding import derive_seed
 
 Drug = Literal["gcn", "gat"]
@@ -101,9 +101,14 @@ def as_graph(graphs: MoleculeGraphs) -> Graph:
     in_molecule = loops - np.repeat(np.cumsum(sizes) - sizes, sizes)
     place = graphs.molecule * sizes.max() + in_molecule
     return Graph(
-        torch.from_numpy(graphs.atoms), torch.from_numpy(source), torch.from_numpy(target),
-        torch.from_numpy(weight.astype(np.float32)), torch.from_numpy(place), graphs.n_molecules, int(sizes.max()),
-    )  # fmt: skip
+        torch.from_numpy(graphs.atoms),
+        torch.from_numpy(source),
+        torch.from_numpy(target),
+        torch.from_numpy(weight.astype(np.float32)),
+        torch.from_numpy(place),
+        graphs.n_molecules,
+        int(sizes.max()),
+    )
 
 
 def largest_of_molecules(x_AD: Tensor, graph: Graph) -> Tensor:

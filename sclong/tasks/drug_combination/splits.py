@@ -1,4 +1,4 @@
-"""How triples of two drugs and a line are cut, for :mod:`sclong.tasks.drug_combination`.
+"""How triples of two drugs and a line are cut, for :mod:`.task`.
 
 A policy has units that never stand on both sides: ``random`` the pair of drugs in a line (a triple that was measured
 twice stays together), ``leave_combination_out`` the pair of drugs, ``leave_drug_out`` the drug, ``leave_tissue_out``
@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from sclong.drugs.features import drugs_of
 from sclong.errors import InputDataError, listing
 from sclong.io.tables import read_tsv
 from sclong.seeding import rng
@@ -36,9 +37,10 @@ def read_labels(path: Path) -> pd.DataFrame:
     wrong = triples[~triples["label"].isin([0, 1])]
     if len(wrong):
         raise InputDataError(
-            f"{path}: labels {listing(wrong['label'].unique())}", "0 or 1 in the column label",
+            f"{path}: labels {listing(wrong['label'].unique())}",
+            "0 or 1 in the column label",
             "cut the synergy score at a threshold first",
-        )  # fmt: skip
+        )
     return triples
 
 
@@ -58,17 +60,13 @@ def published_folds(triples: pd.DataFrame, files: Sequence[Path]) -> pd.DataFram
         unknown = ~wanted.isin(key)
         if unknown.any():
             raise InputDataError(
-                f"{path}: {int(unknown.sum())} triples that the data does not have", "folds of the same data",
+                f"{path}: {int(unknown.sum())} triples that the data does not have",
+                "folds of the same data",
                 "name the files of one release in the card",
-            )  # fmt: skip
+            )
         samples = triples.loc[key.isin(wanted), "sample"]
         out.append(pd.DataFrame({"fold": str(fold), "sample": samples}))
     return pd.concat(out, ignore_index=True)
-
-
-def drugs_of(triples: pd.DataFrame) -> np.ndarray:
-    """Return the distinct drugs, sorted."""
-    return np.unique(triples[["drug1", "drug2"]].to_numpy(dtype=str))
 
 
 def with_drug(triples: pd.DataFrame, drugs: set[str]) -> np.ndarray:
@@ -103,9 +101,10 @@ def drawn_folds(triples: pd.DataFrame, policy: str, folds: int, seed: int) -> li
         tissues = sorted(set(triples["tissue"]) - {""})
         if len(tissues) < 2:
             raise InputDataError(
-                f"the lines have {len(tissues)} tissues", "two or more, in the column `tissue` of the expression's obs",
+                f"the lines have {len(tissues)} tissues",
+                "two or more, in the column `tissue` of the expression's obs",
                 "add the column, or name published folds in the card",
-            )  # fmt: skip
+            )
         return [set(triples.loc[triples["tissue"] == tissue, "sample"]) for tissue in tissues]
     units = drugs_of(triples) if policy in BY_DRUG else np.unique(_units(triples, policy))
     parts = np.array_split(rng("drug combination folds", policy, seed).permutation(units), folds)

@@ -17,27 +17,27 @@ import pandas as pd
 from pydantic import Field
 from scipy import sparse
 
-from sclong.cards import Strict
-from sclong.data.drug_ids import named_smiles, structures_of
-from sclong.data.drugs import canonical_smiles, check_structures, morgan_fingerprints
-from sclong.data.lines import check_values, line_rows, read_deepdds_tpm, read_lines_h5ad, write_lines
+from sclong.benchmark.options import check_policy, parse_options
+from sclong.benchmark.predictions import answers_to
+from sclong.benchmark.ranking import auroc, average_precision
+from sclong.benchmark.task import SPLIT_COLUMNS, Features, Predictions, Problem, Task
+from sclong.config.cards import Strict
+from sclong.drugs.features import pair_fingerprints
+from sclong.drugs.fingerprints import canonical_smiles, check_structures
+from sclong.drugs.ids import named_smiles, structures_of
+from sclong.drugs.lines import check_values, line_rows, read_deepdds_tpm, read_lines_h5ad, write_lines
 from sclong.errors import InputDataError
 from sclong.io.files import atomic_path
 from sclong.io.tables import read_tsv, write_tsv
-from sclong.metrics.ranking import auroc, average_precision
-from sclong.tasks.base import SPLIT_COLUMNS, Features, Predictions, Problem, Task
-from sclong.tasks.combination_splits import (
+from sclong.tasks.drug_combination.splits import (
     POLICIES,
     TRIPLE,
     drawn_folds,
-    drugs_of,
     measured_unit,
     published_folds,
     read_labels,
     validation_rows,
 )
-from sclong.tasks.options import check_policy, parse_options
-from sclong.tasks.predictions import answers_to
 
 COLUMNS = ("sample", *TRIPLE, "combination", "tissue")
 
@@ -124,9 +124,10 @@ class DrugCombination(Task):
             tests = [set(rows["sample"]) for _, rows in table.groupby("fold", sort=False)]
         elif policy == "independent":
             raise InputDataError(
-                f"{dataset} has no independent set", "a data set whose card names the input `independent`",
+                f"{dataset} has no independent set",
+                "a data set whose card names the input `independent`",
                 "add it to the inputs, or use another split policy",
-            )  # fmt: skip
+            )
         else:
             tests = drawn_folds(triples, policy, chosen.folds, seed)
         out = []
@@ -152,7 +153,7 @@ class DrugCombination(Task):
 
     def solve(self, problem: Problem, features: Features, seed: int) -> np.ndarray:
         """Predict with a small network from both drugs (without order) and the line's embedding."""
-        from sclong.heads.mlp import fit_predict_mlp  # torch: only models with embeddings need it
+        from sclong.benchmark.mlp import fit_predict_mlp  # torch: only models with embeddings need it
 
         lines = problem.samples["cell"].to_numpy(dtype=str)
         x = np.hstack(
@@ -161,9 +162,17 @@ class DrugCombination(Task):
         train, validation, test = (problem.rows(part) for part in ("train", "validation", "test"))
         y = problem.targets
         return fit_predict_mlp(
-            x[train], y[train], x[validation], y[validation], x[test], seed,
-            loss="bce", epochs=100, patience=10, batch_size=256,
-        )  # fmt: skip
+            x[train],
+            y[train],
+            x[validation],
+            y[validation],
+            x[test],
+            seed,
+            loss="bce",
+            epochs=100,
+            patience=10,
+            batch_size=256,
+        )
 
     def score(self, dataset: Path, split: pd.DataFrame, predictions: Predictions) -> pd.DataFrame:
         """Score each fold; the value is the mean over folds, n the test triples of all folds.
@@ -235,15 +244,6 @@ def add_lines(adata: anndata.AnnData, path: Path) -> anndata.AnnData:
     more = anndata.AnnData(sparse.csr_matrix(np.log1p(table.to_numpy()), dtype=np.float32))
     more.obs_names, more.var_names = table.index.astype(str), table.columns.astype(str)
     return anndata.concat([adata, more], join="inner")
-
-
-def pair_fingerprints(problem: Problem) -> np.ndarray:
-    """Return the sum and the absolute difference of both drugs' fingerprints, (samples, 1024): order does not count."""
-    samples = problem.samples
-    smiles = drugs_of(samples)
-    bits = morgan_fingerprints(smiles.tolist())
-    first, second = (bits[np.searchsorted(smiles, samples[c].to_numpy(dtype=str))] for c in ("drug1", "drug2"))
-    return np.hstack([first + second, np.abs(first - second)])
 
 
 TASK = DrugCombination()

@@ -1,4 +1,4 @@
-"""DeepCDR on a line's expression or on its embedding: from a problem to :mod:`sclong.heads.deepcdr_training`."""
+"""DeepCDR on a line's expression or on its embedding: from a problem to :mod:`.deepcdr_training`."""
 
 from __future__ import annotations
 
@@ -8,18 +8,18 @@ from typing import Any
 import numpy as np
 from pydantic import ValidationError
 
-from sclong.cards import describe_validation
-from sclong.data.lines import line_rows
-from sclong.data.molecules import molecule_graphs
+from sclong.benchmark.model import Predictor, PredictorFromFeatures
+from sclong.benchmark.task import Features, Problem
+from sclong.config.cards import describe_validation
+from sclong.drugs.lines import line_rows
+from sclong.drugs.molecules import molecule_graphs
 from sclong.errors import CardError, InputDataError
-from sclong.heads.deepcdr import EXPRESSION, OMICS
-from sclong.heads.deepcdr_training import DeepCDROptions, ResponseData, fit_predict_deepcdr
-from sclong.models.base import Predictor, PredictorFromFeatures
-from sclong.tasks.base import Features, Problem
+from sclong.tasks.drug_response.deepcdr_network import EXPRESSION, OMICS
+from sclong.tasks.drug_response.deepcdr_training import DeepCDROptions, ResponseData, fit_predict_deepcdr
 
 
 class DeepCDR(Predictor, PredictorFromFeatures):
-    """A DeepCDR network; see :class:`sclong.heads.deepcdr.DeepCDRNetwork`.
+    """A DeepCDR network; see :class:`.DeepCDRNetwork`.
 
     Answering from features it takes their cell embedding in the place of expression.
 
@@ -28,7 +28,7 @@ class DeepCDR(Predictor, PredictorFromFeatures):
     omics
         What is known of a line: of "expression", "methylation", "mutation". All of them must be in the data set.
     **training
-        Fields of :class:`sclong.heads.deepcdr_training.DeepCDROptions`.
+        Fields of :class:`.DeepCDROptions`.
 
     Raises
     ------
@@ -45,8 +45,11 @@ class DeepCDR(Predictor, PredictorFromFeatures):
             self.options = DeepCDROptions.model_validate(training)
         except ValidationError as error:
             found, action = describe_validation(error, DeepCDROptions)
-            raise CardError(f"options of a DeepCDR model: {found}", "options of the network and its training",
-                            f"{action} in the model's card") from None  # fmt: skip
+            raise CardError(
+                f"options of a DeepCDR model: {found}",
+                "options of the network and its training",
+                f"{action} in the model's card",
+            ) from None
 
     def predict(self, problem: Problem, seed: int) -> np.ndarray:
         """Train on the lines' expression and answer; every seed is a training of its own.
@@ -79,10 +82,11 @@ class DeepCDR(Predictor, PredictorFromFeatures):
             table = problem.context.get(name)
             if table is None:
                 raise InputDataError(
-                    f"the data set has no {name}", f"{', '.join(self.omics)} of every line",
+                    f"the data set has no {name}",
+                    f"{', '.join(self.omics)} of every line",
                     f"name a file of {name} among the inputs of the benchmark's card, or leave {name} out of the "
                     "model's omics",
-                )  # fmt: skip
+                )
             omics[name] = table.loc[lines].to_numpy(np.float32)
         graphs = problem.context.get("graphs")
         return ResponseData(

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from sclong.data.molecules import MoleculeGraphs
+from sclong.drugs.molecules import MoleculeGraphs
 from sclong.errors import InputDataError
 
 EXPRESSION, METHYLATION, MUTATION = "expression", "methylation", "mutation"
@@ -174,15 +174,21 @@ class MutationTower(nn.Module):
     def __init__(self, inputs: int, outputs: int, dropout: float, kernel: int = 700) -> None:
         super().__init__()
         self.convolutions = nn.Sequential(
-            nn.Conv1d(1, 50, kernel, stride=5), nn.Tanh(), nn.MaxPool1d(5),
-            nn.Conv1d(50, 30, 5, stride=2), nn.ReLU(), nn.MaxPool1d(10), nn.Flatten(),
-        )  # fmt: skip
+            nn.Conv1d(1, 50, kernel, stride=5),
+            nn.Tanh(),
+            nn.MaxPool1d(5),
+            nn.Conv1d(50, 30, 5, stride=2),
+            nn.ReLU(),
+            nn.MaxPool1d(10),
+            nn.Flatten(),
+        )
         length = (((inputs - kernel) // 5 + 1) // 5 - 5) // 2 + 1
         if inputs < kernel or length < 10:
             raise InputDataError(
-                f"mutations of {inputs} genes", f"enough for convolutions of width {kernel}: thousands of genes",
+                f"mutations of {inputs} genes",
+                f"enough for convolutions of width {kernel}: thousands of genes",
                 "leave mutation out of the card's omics",
-            )  # fmt: skip
+            )
         self.last, self.dropout = nn.Linear(30 * (length // 10), outputs), nn.Dropout(dropout)
 
     def forward(self, x_LF: Tensor, count_L: Tensor) -> Tensor:
@@ -199,12 +205,23 @@ class Fusion(nn.Module):
         if length < 1:
             raise ValueError(f"a fusion of {width} units is too narrow for a first convolution of width {kernel}")
         self.layers = nn.Sequential(
-            nn.Linear(inputs, width), nn.Tanh(), nn.Dropout(dropout), nn.Unflatten(1, (1, width)),
-            nn.Conv1d(1, 30, kernel), nn.ReLU(), nn.MaxPool1d(2),
-            nn.Conv1d(30, 10, 5), nn.ReLU(), nn.MaxPool1d(3),
-            nn.Conv1d(10, 5, 5), nn.ReLU(), nn.MaxPool1d(3),
-            nn.Dropout(dropout), nn.Flatten(), nn.Dropout(2 * dropout),
-        )  # fmt: skip
+            nn.Linear(inputs, width),
+            nn.Tanh(),
+            nn.Dropout(dropout),
+            nn.Unflatten(1, (1, width)),
+            nn.Conv1d(1, 30, kernel),
+            nn.ReLU(),
+            nn.MaxPool1d(2),
+            nn.Conv1d(30, 10, 5),
+            nn.ReLU(),
+            nn.MaxPool1d(3),
+            nn.Conv1d(10, 5, 5),
+            nn.ReLU(),
+            nn.MaxPool1d(3),
+            nn.Dropout(dropout),
+            nn.Flatten(),
+            nn.Dropout(2 * dropout),
+        )
         self.last = nn.Linear(5 * length, 1)
 
     def forward(self, x_NF: Tensor) -> Tensor:

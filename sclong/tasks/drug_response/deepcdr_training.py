@@ -1,4 +1,4 @@
-"""Training of :class:`sclong.heads.deepcdr.DeepCDRNetwork`, and its answers."""
+"""Training of :class:`.DeepCDRNetwork`, and its answers."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from sclong.cards import Strict
-from sclong.data.molecules import MoleculeGraphs
+from sclong.benchmark.mlp import Standardiser
+from sclong.benchmark.regression import pearson
+from sclong.benchmark.selection import BestEpoch
+from sclong.config.cards import Strict
+from sclong.drugs.molecules import MoleculeGraphs
 from sclong.errors import CardError, InputDataError
-from sclong.heads.deepcdr import DeepCDRNetwork, DrugGraphs
-from sclong.heads.mlp import Standardiser
-from sclong.heads.selection import BestEpoch
-from sclong.metrics.regression import pearson
 from sclong.runlog import LOGGER
 from sclong.seeding import derive_seed
+from sclong.tasks.drug_response.deepcdr_network import DeepCDRNetwork, DrugGraphs
 
 ANSWER_PAIRS = 4096
 """Pairs that go through the network at once where it answers."""
@@ -39,9 +39,11 @@ class DeepCDROptions(Strict):
     patience: int = Field(default=10, ge=1, description="epochs without a better correlation that end the training")
     batch_size: int = Field(default=512, ge=2, description="pairs; published: 64")
     drugs_per_batch: int | None = Field(
-        default=None, ge=1, description="a batch has pairs of so many drugs, drawn anew every epoch: fewer drug towers "
-        "per step; null: of any, as published"
-    )  # fmt: skip
+        default=None,
+        ge=1,
+        description="a batch has pairs of so many drugs, drawn anew every epoch: fewer drug towers "
+        "per step; null: of any, as published",
+    )
     learning_rate: float = Field(default=1e-3, gt=0)
     select_on: Literal["validation", "test"] = Field(
         default="validation", description="part on which the epoch is chosen; published: test, which then is no test"
@@ -92,8 +94,9 @@ def parts_of(data: ResponseData, select_on: str) -> tuple[np.ndarray, np.ndarray
         if np.isnan(data.y[data.test]).any():
             raise CardError(
                 "select_on: test, and the responses of the test pairs are hidden",
-                "a card with protocol: paper and selects_on_test: true", "correct the model's card",
-            )  # fmt: skip
+                "a card with protocol: paper and selects_on_test: true",
+                "correct the model's card",
+            )
         return np.concatenate([data.train, data.validation]), data.test
     for part, rows in (("training", data.train), ("validation", data.validation)):
         if len(rows) == 0:
@@ -137,10 +140,16 @@ def fit_predict_deepcdr(data: ResponseData, options: DeepCDROptions, seed: int) 
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(derive_seed("deepcdr", seed))
         network = DeepCDRNetwork(
-            DrugGraphs.of(data.graphs), omics, hidden=options.hidden, line_hidden=options.line_hidden,
-            tower=options.tower, fusion=options.fusion, kernel=options.kernel, dropout=options.dropout,
+            DrugGraphs.of(data.graphs),
+            omics,
+            hidden=options.hidden,
+            line_hidden=options.line_hidden,
+            tower=options.tower,
+            fusion=options.fusion,
+            kernel=options.kernel,
+            dropout=options.dropout,
             positions=options.positions,
-        )  # fmt: skip
+        )
         optimiser = torch.optim.Adam(network.parameters(), lr=options.learning_rate)
         best = BestEpoch(network, options.patience)
         for epoch in range(options.epochs):

@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from sclong.data.drug_ids import gdsc_to_pubchem, pubchem_smiles
-from sclong.data.drugs import canonical_smiles
-from sclong.data.lines import read_matrix
-from sclong.data.molecules import MoleculeGraphs
+from sclong.drugs.fingerprints import canonical_smiles
+from sclong.drugs.ids import gdsc_to_pubchem, pubchem_smiles
+from sclong.drugs.lines import read_matrix
+from sclong.drugs.molecules import MoleculeGraphs
 from sclong.errors import InputDataError, listing
 from sclong.io.tables import read_tsv
 from sclong.runlog import LOGGER
@@ -47,8 +47,9 @@ def measured(pairs: pd.DataFrame, path: Path) -> pd.DataFrame:
     if wrong.any():
         raise InputDataError(
             f"{path}: ln_ic50 {listing(pairs.loc[wrong, 'ln_ic50'].unique())}",
-            "a finite number, or an empty cell where nothing was measured", "correct the table of responses",
-        )  # fmt: skip
+            "a finite number, or an empty cell where nothing was measured",
+            "correct the table of responses",
+        )
     return pairs.assign(ln_ic50=values)
 
 
@@ -86,11 +87,11 @@ def check_unit(ln_ic50: np.ndarray, path: Path) -> str:
     seen = f"the 1 %, 50 % and 99 % quantiles {low:.3g}, {middle:.3g}, {high:.3g}"
     if suspected:
         raise InputDataError(
-            f"{path}: ln_ic50 has {seen}{' and no negative value' if positive else ''}, which looks "
-            f"like {suspected}", "the natural logarithm of IC50 in micromolar",
+            f"{path}: ln_ic50 has {seen}{' and no negative value' if positive else ''}, which looks like {suspected}",
+            "the natural logarithm of IC50 in micromolar",
             "convert the column (ln(uM) = ln(nM) - 6.908 = 2.303 log10(uM)), or set check_unit: false in the options "
             "of the benchmark's card if the unit is right",
-        )  # fmt: skip
+        )
     if high - low < 6:
         LOGGER.warning("%s: ln_ic50 has %s: narrow for ln(uM); look whether it is log10", path, seen)
         return f"ln(uM), narrow: {seen}"
@@ -143,9 +144,10 @@ def one_tissue_per_line(pairs: pd.DataFrame, path: Path) -> pd.DataFrame:
     if len(twice):
         both = known.loc[known["cell_line"] == twice.iloc[0], "tissue"]
         raise InputDataError(
-            f"{path}: line {twice.iloc[0]!r} has the tissues {listing(both)}", "one tissue per line",
+            f"{path}: line {twice.iloc[0]!r} has the tissues {listing(both)}",
+            "one tissue per line",
             "correct the column tissue",
-        )  # fmt: skip
+        )
     return pairs.assign(tissue=pairs["cell_line"].map(known.set_index("cell_line")["tissue"]).fillna(""))
 
 
@@ -162,17 +164,19 @@ def read_table_layout(responses: Path, drugs: Path) -> pd.DataFrame:
     unnamed = pairs[["drug_id", "cell_line"]].isna().any(axis=1).to_numpy()
     if unnamed.any():
         raise InputDataError(
-            f"{responses}: row {int(unnamed.argmax()) + 2} has no drug_id or no cell_line", "both in every row",
+            f"{responses}: row {int(unnamed.argmax()) + 2} has no drug_id or no cell_line",
+            "both in every row",
             "fill them in, or remove the row",
-        )  # fmt: skip
+        )
     table = read_tsv(drugs, ["drug_id", "smiles"], dtype=str).drop_duplicates(["drug_id", "smiles"])
     twice = table["drug_id"][table["drug_id"].duplicated()]
     if len(twice):
         both = table.loc[table["drug_id"] == twice.iloc[0], "smiles"]
         raise InputDataError(
-            f"{drugs}: drug {twice.iloc[0]!r} has the structures {listing(both)}", "one structure per drug id",
+            f"{drugs}: drug {twice.iloc[0]!r} has the structures {listing(both)}",
+            "one structure per drug id",
             "remove the wrong one",
-        )  # fmt: skip
+        )
     smiles = table.set_index("drug_id")["smiles"]
     lost = sorted(set(pairs["drug_id"]) - set(smiles.index))
     if lost:
@@ -214,9 +218,10 @@ def _looked_up(
     if not set(distinct) & set(table):
         raise InputDataError(
             f"{inputs[role]}: none of the {len(distinct)} names of {names.name} ({listing(distinct, 3)}) is among the "
-            f"{len(table)} in {inputs[where]} ({listing(table, 3)})", "the same names in both files",
+            f"{len(table)} in {inputs[where]} ({listing(table, 3)})",
+            "the same names in both files",
             f"look at the inputs {role} and {where}; drugs are the rows of responses, lines its columns",
-        )  # fmt: skip
+        )
     return names.map(table)
 
 
@@ -286,8 +291,9 @@ def read_deepcdr_graphs(path: Path, smiles: Mapping[str, str]) -> NamedGraphs:
         if not set(members) & set(smiles):
             raise InputDataError(
                 f"{path} has graphs of {listing(members, 3)}, of none of the drugs {listing(smiles, 3)}",
-                "<PubChem id>.hkl for every drug", WITHOUT_GRAPHS,
-            )  # fmt: skip
+                "<PubChem id>.hkl for every drug",
+                WITHOUT_GRAPHS,
+            )
         for pubchem in sorted(set(members) & set(smiles)):
             try:
                 with h5py.File(io.BytesIO(archive.read(members[pubchem])), "r") as file:
@@ -296,14 +302,16 @@ def read_deepcdr_graphs(path: Path, smiles: Mapping[str, str]) -> NamedGraphs:
                     neighbours = [_numbers(lists[f"data_{i}"]) for i in range(len(features))]
             except (OSError, KeyError) as error:
                 raise InputDataError(
-                    f"{path}, {members[pubchem]}: {error}", "a drug graph as DeepCDR's authors wrote it",
+                    f"{path}, {members[pubchem]}: {error}",
+                    "a drug graph as DeepCDR's authors wrote it",
                     WITHOUT_GRAPHS,
-                ) from error  # fmt: skip
+                ) from error
             if features.ndim != 2 or (atoms and features.shape[1] != atoms[0].shape[1]):
                 raise InputDataError(
                     f"{path}, {members[pubchem]}: atom features of the shape {features.shape}",
-                    f"(atoms, {atoms[0].shape[1] if atoms else 75}), as wide for every drug", WITHOUT_GRAPHS,
-                )  # fmt: skip
+                    f"(atoms, {atoms[0].shape[1] if atoms else 75}), as wide for every drug",
+                    WITHOUT_GRAPHS,
+                )
             sources = np.repeat(np.arange(len(features)), [len(n) for n in neighbours])
             bonds.append(np.stack([sources, np.concatenate(neighbours).astype(np.int64)]) + first)
             atoms.append(features.astype(np.float32))

@@ -36,9 +36,10 @@ def read_published_parts(paths: Sequence[Path], pairs: pd.DataFrame) -> tuple[pd
     names = {2: ("train", "test"), 3: ("train", "validation", "test")}.get(len(paths))
     if names is None:
         raise InputDataError(
-            f"{len(paths)} files of a split", "training and test part, or training, validation and test part",
+            f"{len(paths)} files of a split",
+            "training and test part, or training, validation and test part",
             "correct the inputs of the benchmark's card",
-        )  # fmt: skip
+        )
     columns = {"cellline": str, "drug": str, "ic50": float}
     key = ["pubchem", "cell_line", "ic50"]
     pairs = pairs.dropna(subset=["pubchem"]).assign(ic50=pairs["ln_ic50"].round(4))[["sample", *key]]
@@ -52,7 +53,7 @@ def read_published_parts(paths: Sequence[Path], pairs: pd.DataFrame) -> tuple[pd
                 f"{path}: {int(known.sum())} of {len(table)} rows are measured pairs; {_reason(table[~known], pairs)}",
                 "cellline, drug (PubChem id) and ic50 (ln uM, to four decimals) as in the table of responses",
                 "correct the file, or leave this split out of the card's inputs: it is then drawn",
-            )  # fmt: skip
+            )
         lost[part] = int((~known).sum())
         tables.append(table[key].drop_duplicates().assign(part=part))
     found = pairs.merge(pd.concat(tables), on=key)[["sample", "part"]].drop_duplicates()
@@ -60,8 +61,9 @@ def read_published_parts(paths: Sequence[Path], pairs: pd.DataFrame) -> tuple[pd
     if twice.any():
         raise InputDataError(
             f"pair {found['sample'][twice].iloc[0]!r} is in two parts of {listing(p.name for p in paths)}",
-            "every pair in one part", "fetch the files again",
-        )  # fmt: skip
+            "every pair in one part",
+            "fetch the files again",
+        )
     return found, lost
 
 

@@ -6,8 +6,8 @@ import numpy as np
 import pandas as pd
 from pydantic import Field
 
-from sclong.cards import Strict
-from sclong.data.drugs import standardise
+from sclong.config.cards import Strict
+from sclong.drugs.fingerprints import standardise
 from sclong.errors import InputDataError
 from sclong.runlog import LOGGER
 from sclong.seeding import rng
@@ -100,8 +100,9 @@ def _draw_tissues(tissue: pd.Series, chosen: SplitOptions, seed: int) -> pd.Seri
     if len(sizes) < 3:
         raise InputDataError(
             f"{len(sizes)} tissues: {', '.join(map(str, sizes.index)) or 'none'}",
-            "at least three: one part each", "use another split, or fill the column tissue",
-        )  # fmt: skip
+            "at least three: one part each",
+            "use another split, or fill the column tissue",
+        )
     order = rng("drug response tissues", seed).permutation(np.sort(sizes.index.to_numpy(dtype=str)))
     part: dict[str, str] = {}
     names = iter(order)

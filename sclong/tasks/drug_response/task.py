@@ -14,10 +14,16 @@ import numpy as np
 import pandas as pd
 from pydantic import Field
 
-from sclong.cards import Strict
-from sclong.data.drug_ids import pubchem_smiles
-from sclong.data.drugs import canonical_smiles, check_structures, morgan_fingerprints
-from sclong.data.lines import (
+from sclong.benchmark.options import check_policy, parse_options
+from sclong.benchmark.predictions import answers_to
+from sclong.benchmark.ranking import grouped_pearson
+from sclong.benchmark.regression import pearson, spearman
+from sclong.benchmark.task import SPLIT_COLUMNS, UNIT_COLUMNS, Features, Predictions, Problem, Task
+from sclong.config.cards import Strict
+from sclong.drugs.features import fingerprints
+from sclong.drugs.fingerprints import canonical_smiles, check_structures
+from sclong.drugs.ids import pubchem_smiles
+from sclong.drugs.lines import (
     LineTable,
     line_rows,
     read_ccle,
@@ -27,8 +33,10 @@ from sclong.data.lines import (
     read_lines_h5ad,
     write_lines,
 )
-from sclong.data.published_parts import read_published_parts
-from sclong.data.response import (
+from sclong.errors import CardError, InputDataError, listing
+from sclong.io.tables import read_tsv, write_tsv
+from sclong.seeding import rng
+from sclong.tasks.drug_response.files import (
     NamedGraphs,
     check_unit,
     measured,
@@ -38,15 +46,8 @@ from sclong.data.response import (
     read_deepcdr_layout,
     read_table_layout,
 )
-from sclong.errors import CardError, InputDataError, listing
-from sclong.io.tables import read_tsv, write_tsv
-from sclong.metrics.ranking import grouped_pearson
-from sclong.metrics.regression import pearson, spearman
-from sclong.seeding import rng
-from sclong.tasks.base import SPLIT_COLUMNS, UNIT_COLUMNS, Features, Predictions, Problem, Task
-from sclong.tasks.options import check_policy, parse_options
-from sclong.tasks.predictions import answers_to
-from sclong.tasks.response_splits import POLICIES, SplitOptions, draw_parts, published_parts
+from sclong.tasks.drug_response.published_parts import read_published_parts
+from sclong.tasks.drug_response.splits import POLICIES, SplitOptions, draw_parts, published_parts
 
 COLUMNS = ("sample", "drug_id", "smiles", "cell_line", "tissue", "ln_ic50")
 NEEDED = {
@@ -65,9 +66,10 @@ class PrepareOptions(Strict):
 
     layout: Literal["table", "deepcdr"] = Field(default="table", description="one table, or DeepCDR's files")
     expression_format: Literal["gdsc", "ccle", "csv"] = Field(
-        default="gdsc", description="layout deepcdr: GDSC values standardised within lines (npz, with a map of lines), "
-        "log2(TPM+1) (npz), or lines x genes as published (csv)"
-    )  # fmt: skip
+        default="gdsc",
+        description="layout deepcdr: GDSC values standardised within lines (npz, with a map of lines), "
+        "log2(TPM+1) (npz), or lines x genes as published (csv)",
+    )
     max_pairs: int | None = Field(default=None, ge=10, description="at most so many pairs, drawn at random")
     check_unit: bool = Field(default=True, description="whether values that do not look like ln(uM) are an error")
 
@@ -105,11 +107,16 @@ class DrugResponse(Task):
         if lost.all():
             raise InputDataError(
                 f"{inputs['drugs']}: no structure of the drugs that have responses ({listing(unknown)})",
-                "the SMILES of drugs", "add them",
-            )  # fmt: skip
-        facts: dict[str, Any] = {"pairs_in": len(pairs), "unit": unit, "pairs_without_structure": int(lost.sum()),
-                                 "drugs_without_structure": len(unknown),
-                                 "names_of_drugs_without_structure": unknown}  # fmt: skip
+                "the SMILES of drugs",
+                "add them",
+            )
+        facts: dict[str, Any] = {
+            "pairs_in": len(pairs),
+            "unit": unit,
+            "pairs_without_structure": int(lost.sum()),
+            "drugs_without_structure": len(unknown),
+            "names_of_drugs_without_structure": unknown,
+        }
         pairs = pairs[~lost]
         wanted = set(pairs["cell_line"])
         for name, table in _omics(inputs, wanted).items():
@@ -118,10 +125,14 @@ class DrugResponse(Task):
             if missing == sorted(wanted):
                 raise InputDataError(
                     f"none of the {len(wanted)} cell lines ({listing(missing, 3)}) is in {inputs[name]}",
-                    "the same names in both files", "check which name (line name, DepMap id) each file uses",
-                )  # fmt: skip
-            facts |= {f"{name}_features": table.values.shape[1], f"lines_without_{name}": len(missing),
-                      f"names_of_lines_without_{name}": missing}  # fmt: skip
+                    "the same names in both files",
+                    "check which name (line name, DepMap id) each file uses",
+                )
+            facts |= {
+                f"{name}_features": table.values.shape[1],
+                f"lines_without_{name}": len(missing),
+                f"names_of_lines_without_{name}": missing,
+            }
             adata = adata[[line in table.names or line not in wanted for line in adata.obs_names]]
         facts |= write_lines(adata, wanted, out)
         pairs = pairs[pairs["cell_line"].isin(set(adata.obs_names))].reset_index(drop=True)
@@ -133,8 +144,11 @@ class DrugResponse(Task):
         pairs["smiles"] = canonical_smiles(pairs["smiles"])
         pairs, repeats = merge_repeats(pairs)
         write_tsv(pairs[list(COLUMNS)], out / "pairs.tsv")
-        facts |= repeats | {"pairs": len(pairs), "drugs": pairs["drug_id"].nunique(),
-                            "structures": pairs["smiles"].nunique()}  # fmt: skip
+        facts |= repeats | {
+            "pairs": len(pairs),
+            "drugs": pairs["drug_id"].nunique(),
+            "structures": pairs["smiles"].nunique(),
+        }
         if "graphs" in inputs:
             used = set(pairs["pubchem"])
             smiles = {key: value for key, value in pubchem_smiles(inputs["drugs"]).items() if key in used}
@@ -180,7 +194,7 @@ class DrugResponse(Task):
 
     def solve(self, problem: Problem, features: Features, seed: int) -> np.ndarray:
         """Predict with a small network from the drug's fingerprint and the line's embedding."""
-        from sclong.heads.mlp import fit_predict_mlp  # torch: only models with embeddings need it
+        from sclong.benchmark.mlp import fit_predict_mlp  # torch: only models with embeddings need it
 
         lines = problem.samples["cell_line"].to_numpy(dtype=str)
         x = np.hstack(
@@ -292,9 +306,10 @@ def _write_published(
         if empty:
             raise InputDataError(
                 f"published split {policy}: of {len(pairs)} pairs with structure and expression none is in the part "
-                f"{listing(empty)}", "pairs in every part",
+                f"{listing(empty)}",
+                "pairs in every part",
                 "raise max_pairs, or leave this split out of the card's inputs: it is then drawn",
-            )  # fmt: skip
+            )
         tables.append(found.assign(policy=policy))
     if tables:
         write_tsv(pd.concat(tables), out / "published_parts.tsv")
@@ -309,12 +324,6 @@ def _published(dataset: Path, policy: str) -> pd.DataFrame | None:
     table = read_tsv(path, ["policy", "sample", "part"], dtype=str)
     table = table[table["policy"] == policy]
     return table if len(table) else None
-
-
-def fingerprints(problem: Problem) -> np.ndarray:
-    """Return the Morgan fingerprint of each sample's drug, (samples, 512)."""
-    smiles, which = np.unique(problem.samples["smiles"].to_numpy(dtype=str), return_inverse=True)
-    return morgan_fingerprints(smiles.tolist())[which]
 
 
 def read_pairs(dataset: Path) -> pd.DataFrame:

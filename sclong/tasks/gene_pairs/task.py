@@ -25,16 +25,17 @@ import pandas as pd
 from pydantic import Field
 from scipy import sparse
 
-from sclong.cards import Strict
+from sclong.benchmark.options import check_policy, parse_options
+from sclong.benchmark.predictions import answers_to
+from sclong.benchmark.ranking import auroc, average_precision
+from sclong.benchmark.task import PARTS, Features, Predictions, Problem, Task
+from sclong.config.cards import Strict
 from sclong.errors import InputDataError, listing
-from sclong.heads.pair_classifier import cosine, fit_and_answer, pair_features, standardise_genes
+from sclong.genes.go_terms import term_incidence
 from sclong.io.files import write_text
 from sclong.io.tables import read_tsv, write_tsv
-from sclong.metrics.ranking import auroc, average_precision
 from sclong.seeding import rng
-from sclong.tasks.base import PARTS, Features, Predictions, Problem, Task
-from sclong.tasks.options import check_policy, parse_options
-from sclong.tasks.predictions import answers_to
+from sclong.tasks.gene_pairs.probe import cosine, fit_and_answer, pair_features, standardise_genes
 
 SCENARIOS = {0: "gene_disjoint", 1: "one_gene_shared", 2: "shared_genes"}
 COLUMNS = ("pair", "gene1", "gene2", "label", "file")
@@ -93,8 +94,9 @@ class GenePairs(Task):
         if len(twice):
             raise InputDataError(
                 f"{len(twice)} pairs stand in two of the files: {listing(twice)}",
-                "training, validation and test files without a common pair", "use the published files",
-            )  # fmt: skip
+                "training, validation and test files without a common pair",
+                "use the published files",
+            )
         genes = sorted(set(pairs["gene1"]) | set(pairs["gene2"]))
         write_tsv(pairs[list(COLUMNS)], out / "pairs.tsv")
         write_text(out / "genes.txt", "".join(f"{g}\n" for g in genes))
@@ -102,7 +104,7 @@ class GenePairs(Task):
         adata.uns["value_kind"] = "counts"
         adata.write_h5ad(out / "expression.h5ad")
         if "annotation" in inputs:
-            from sclong.knowledge.go import read_annotations
+            from sclong.genes.go_terms import read_annotations
 
             annotations, _ = read_annotations(
                 inputs["obo"], inputs["annotation"], aspects=("BP", "MF", "CC"), propagate=False
@@ -227,9 +229,10 @@ def gene_positions(problem: Problem, genes: Sequence[str]) -> tuple[np.ndarray, 
     if (first < 0).any() or (second < 0).any():
         missing = set(problem.samples["gene1"][first < 0]) | set(problem.samples["gene2"][second < 0])
         raise InputDataError(
-            f"no row for {listing(sorted(missing))}", "one row for every gene of the data set's expression.h5ad",
+            f"no row for {listing(sorted(missing))}",
+            "one row for every gene of the data set's expression.h5ad",
             "delete the embedding's folder and let it be made again",
-        )  # fmt: skip
+        )
     return first, second
 
 
@@ -248,8 +251,9 @@ def read_pairs(pairs: Path, labels: Path) -> pd.DataFrame:
         line = f", line {wrong[0]}: {len(words[wrong[0] - 1])} names" if wrong else ""
         raise InputDataError(
             f"{pairs}{line}: {len(words):,} lines; {labels}: {len(marks):,} labels, {listing(sorted(set(marks)), 3)}",
-            "two gene symbols on each line, and as many labels 0 or 1", "fetch both files again",
-        )  # fmt: skip
+            "two gene symbols on each line, and as many labels 0 or 1",
+            "fetch both files again",
+        )
     return pd.DataFrame(words, columns=["gene1", "gene2"]).assign(label=[int(m) for m in marks])
 
 
@@ -284,15 +288,6 @@ def shared_genes(pairs: pd.DataFrame, training: pd.DataFrame) -> np.ndarray:
     """Return how many of the two genes of each pair are in a training pair, (pairs,) 0, 1 or 2."""
     known = pd.unique(pd.concat([training["gene1"], training["gene2"]]))
     return pairs["gene1"].isin(known).to_numpy(int) + pairs["gene2"].isin(known).to_numpy(int)
-
-
-def term_incidence(genes: Sequence[str], annotations: Mapping[str, set[str]]) -> sparse.csr_matrix:
-    """Return which gene has which term, (genes, terms) float32; terms in order of their ids."""
-    terms = {t: k for k, t in enumerate(sorted(set().union(*(annotations.get(g, set()) for g in genes))))}
-    columns = [sorted(terms[t] for t in annotations.get(g, ())) for g in genes]
-    indptr = np.concatenate([[0], np.cumsum([len(c) for c in columns])])
-    indices = np.array([k for c in columns for k in c], dtype=np.int64)
-    return sparse.csr_matrix((np.ones(len(indices), np.float32), indices, indptr), (len(genes), len(terms)))
 
 
 def _pairs(dataset: Path) -> pd.DataFrame:

@@ -10,10 +10,10 @@ import numpy as np
 import pandas as pd
 from scipy import sparse
 
-from sclong.data.perturbation_genes import CONTROL
 from sclong.errors import InputDataError
 from sclong.io.files import atomic_path
 from sclong.seeding import rng
+from sclong.tasks.genetic_perturbation.genes import CONTROL
 
 
 class ConditionCells:

@@ -11,14 +11,14 @@ from collections.abc import Callable
 import numpy as np
 from scipy import sparse
 
+from sclong.benchmark.annotations import go_terms
+from sclong.benchmark.controls import training_targets
+from sclong.benchmark.model import Predictor, PredictorFromFeatures
+from sclong.benchmark.task import Features, Problem
 from sclong.errors import InputDataError
-from sclong.heads.gene_effects import fit_predict_gene_effects
-from sclong.models.base import Predictor, PredictorFromFeatures
-from sclong.models.controls import training_targets
-from sclong.models.gene_tables import go_terms
 from sclong.seeding import rng
-from sclong.tasks.base import Features, Problem
-from sclong.tasks.genetic_perturbation import perturbed_vectors
+from sclong.tasks.genetic_perturbation.gene_effects import fit_predict_gene_effects
+from sclong.tasks.genetic_perturbation.task import perturbed_vectors
 
 
 def genes_of(problem: Problem, part: str) -> list[list[str]]:
@@ -157,7 +157,7 @@ class AdditiveLinear(PredictorFromFeatures):
     """ALM: the change of a condition is linear in the sum of its genes' vectors.
 
     Change = mean training change + sum over the perturbed genes of ``W e(gene)``, with ``e`` the gene's vector in the
-    embedding of another model, standardised as :func:`sclong.tasks.genetic_perturbation.perturbed_vectors` does, and
+    embedding of another model, standardised as :func:`.perturbed_vectors` does, and
     ``W`` by ridge regression; the penalty is chosen on the validation part. It is the task's own head without its
     memory for single genes: a gene counts by its vector alone.
     """

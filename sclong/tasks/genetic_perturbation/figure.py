@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from sclong.cards import BenchmarkCard, PaperNumber
+from sclong.config.cards import BenchmarkCard, PaperNumber
 from sclong.report.figures import ROLE_COLOURS, draw_models, svg
 from sclong.report.tables import paper_number
 
@@ -74,8 +74,9 @@ def perturbation_figure(
     better = "higher" if rows["direction"].iloc[0] == "max" else "lower"
     figure.supxlabel(f"{rows['metric'].iloc[0]} ({better} is better)", fontsize=9)
     other_data = not rows["verdict"].ne("").any() or rows["verdict"].str.startswith("not comparable").any()
-    figure.legend(handles=_legend(rows, bool(paper), other_data), loc="outside upper center", ncols=5, fontsize=8,
-                  frameon=False)  # fmt: skip
+    figure.legend(
+        handles=_legend(rows, bool(paper), other_data), loc="outside upper center", ncols=5, fontsize=8, frameon=False
+    )
     return svg(figure)
 
 

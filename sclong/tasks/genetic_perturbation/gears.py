@@ -1,4 +1,4 @@
-"""GEARS and its head on the gene vectors of another model: from a problem to :mod:`sclong.heads.gears_training`."""
+"""GEARS and its head on the gene vectors of another model: from a problem to :mod:`.gears_training`."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ import torch
 from pydantic import ValidationError
 from scipy import sparse
 
-from sclong.cards import describe_validation
-from sclong.data.normalize import log1p_cp10k
+from sclong.benchmark.annotations import go_terms
+from sclong.benchmark.model import Predictor, PredictorFromFeatures
+from sclong.benchmark.task import Features, Problem
+from sclong.cells.normalize import log1p_cp10k
+from sclong.config.cards import describe_validation
 from sclong.errors import CardError, InputDataError, listing
-from sclong.heads.gears import Graph
-from sclong.heads.gears_training import GearsData, GearsOptions, fit_predict_gears
-from sclong.knowledge.similarity import jaccard_graph
-from sclong.models.base import Predictor, PredictorFromFeatures
-from sclong.models.gene_tables import go_terms
-from sclong.models.perturbation import genes_of
-from sclong.tasks.base import Features, Problem
+from sclong.genes.go_graph import jaccard_graph
+from sclong.tasks.genetic_perturbation.classical import genes_of
+from sclong.tasks.genetic_perturbation.gears_network import Graph
+from sclong.tasks.genetic_perturbation.gears_training import GearsData, GearsOptions, fit_predict_gears
 
 GeneStates = Literal["table", "go"]
 GO_THRESHOLD, GO_NEIGHBOURS = 0.1, 20
@@ -28,7 +28,7 @@ GO_DIMENSIONS = 64
 
 
 class Gears(Predictor, PredictorFromFeatures):
-    """A GEARS network; see :class:`sclong.heads.gears.GearsNetwork`.
+    """A GEARS network; see :class:`.GearsNetwork`.
 
     Answering from features it takes their contextual vectors (one for each gene in each control cell) where there are
     any, else one vector per gene, the same in every cell.
@@ -43,7 +43,7 @@ class Gears(Predictor, PredictorFromFeatures):
     flag
         Whether the network is told which gene is perturbed, as in the scLong paper.
     **training
-        Fields of :class:`sclong.heads.gears_training.GearsOptions`.
+        Fields of :class:`.GearsOptions`.
 
     Raises
     ------
@@ -61,8 +61,11 @@ class Gears(Predictor, PredictorFromFeatures):
             self.options = GearsOptions.model_validate(training)
         except ValidationError as error:
             found, action = describe_validation(error, GearsOptions)
-            raise CardError(f"options of a GEARS model: {found}", "options of the network and its training",
-                            f"{action} in the model's card") from None  # fmt: skip
+            raise CardError(
+                f"options of a GEARS model: {found}",
+                "options of the network and its training",
+                f"{action} in the model's card",
+            ) from None
 
     def predict(self, problem: Problem, seed: int) -> np.ndarray:
         """Train without a given embedding, and answer; every seed is a training of its own.
@@ -140,8 +143,9 @@ def with_vectors(data: GearsData, problem: Problem, features: Features) -> Gears
     if lacking or features.gene_embedding is None:
         raise InputDataError(
             f"the embedding of model {features.model!r} has no vector for {len(lacking)} genes: {listing(lacking)}",
-            "a vector for every measured gene", "delete the embedding's folder and let it be made again",
-        )  # fmt: skip
+            "a vector for every measured gene",
+            "delete the embedding's folder and let it be made again",
+        )
     genes = np.array([columns[g] for g in problem.outputs])
     if features.contextual_embedding is None:
         return replace(data, vectors=features.gene_embedding[genes][None])
@@ -166,8 +170,9 @@ def embedded_controls(problem: Problem, names: np.ndarray) -> np.ndarray:
     if lacking:
         raise InputDataError(
             f"{len(lacking)} embedded cells are not of the data set: {listing(lacking)}",
-            "the data set's control cells", "delete the embedding's folder and let it be made again",
-        )  # fmt: skip
+            "the data set's control cells",
+            "delete the embedding's folder and let it be made again",
+        )
     values = sparse.csr_matrix(adata[names].X, dtype=np.float32)
     if adata.uns["value_kind"] == "counts":
         values = log1p_cp10k(values)

@@ -2,7 +2,7 @@
 
 GEARS is Roohani, Huang and Leskovec 2024 (Nat Biotechnol 42:927). The scLong paper (Bai et al. 2026) puts its encoder
 in the place of the gene table, leaves the co-expression branch out and tells the network which gene is perturbed. Both
-are here; training is in :mod:`sclong.heads.gears_training`.
+are here; training is in :mod:`.gears_training`.
 
 Shape suffixes: B cells of a batch, G measured genes, N nodes of the GO graph (the measured genes first), H hidden
 width, D width of given gene vectors, K conditions, E edges.

@@ -1,4 +1,4 @@
-"""Training of :class:`sclong.heads.gears.GearsNetwork` on single cells, and its answers.
+"""Training of :class:`.GearsNetwork` on single cells, and its answers.
 
 Shape suffixes: C control cells, G measured genes, N nodes of the GO graph, D width of given gene vectors, K training
 conditions, V validation conditions, S training cells, B cells of a batch.
@@ -16,12 +16,12 @@ from pydantic import Field
 from scipy import sparse
 from torch import Tensor
 
-from sclong.cards import Strict
+from sclong.benchmark.selection import BestEpoch
+from sclong.config.cards import Strict
 from sclong.errors import DeviceError, InputDataError
-from sclong.heads.gears import Direction, GearsNetwork, Graph, gears_loss
-from sclong.heads.selection import BestEpoch
 from sclong.runlog import LOGGER
 from sclong.seeding import derive_seed, rng
+from sclong.tasks.genetic_perturbation.gears_network import Direction, GearsNetwork, Graph, gears_loss
 
 ANSWER_ROWS = 2**16
 """Rows (cells x genes) that go through the network at once where it answers."""
@@ -42,8 +42,12 @@ class GearsOptions(Strict):
     direction_weight: float = Field(default=0.1, ge=0)
     direction: Direction = Field(default="smooth", description="published: sign, whose gradient is zero")
     train_adapter: bool = Field(default=True, description="published: false, an accident")
-    divide_by: int | None = Field(default=None, ge=1, description="what the sum of a step's gradients is divided by; "
-                                  "null: the number of its batches; published: the number of processes, 4")  # fmt: skip
+    divide_by: int | None = Field(
+        default=None,
+        ge=1,
+        description="what the sum of a step's gradients is divided by; "
+        "null: the number of its batches; published: the number of processes, 4",
+    )
     cells_per_condition: int | None = Field(default=None, ge=2, description="at most, drawn by seed; null: all")
     answer_cells: int = Field(default=200, ge=1, description="control cells that an answer is averaged over, at most")
     device: Literal["cpu", "cuda"] = "cpu"
@@ -167,7 +171,7 @@ def fit_predict_gears(data: GearsData, options: GearsOptions, seed: int, *, flag
     seed
         Gives initial weights, pairs and the order of cells. The global state of torch is left as it was.
     flag
-        See :class:`sclong.heads.gears.GearsNetwork`.
+        See :class:`.GearsNetwork`.
 
     Returns
     -------
@@ -184,9 +188,15 @@ def fit_predict_gears(data: GearsData, options: GearsOptions, seed: int, *, flag
         torch.manual_seed(derive_seed("gears", seed))
         width = None if data.vectors is None else data.vectors.shape[-1]
         network = GearsNetwork(
-            data.control_CG.shape[1], data.go_graph, data.n_nodes, options.hidden, width=width,
-            train_adapter=options.train_adapter, coexpression=data.coexpression, flag=flag,
-        ).to(options.device)  # fmt: skip
+            data.control_CG.shape[1],
+            data.go_graph,
+            data.n_nodes,
+            options.hidden,
+            width=width,
+            train_adapter=options.train_adapter,
+            coexpression=data.coexpression,
+            flag=flag,
+        ).to(options.device)
         fit(network, data, options, seed)
     return answer(network, data, data.test, options)
 
@@ -210,9 +220,15 @@ def fit(network: GearsNetwork, data: GearsData, options: GearsOptions, seed: int
         predicted_BG = network(control_BG, perturbed_KN[condition_B].to(device), vectors_BGD)
         target_BG = torch.from_numpy(targets[target_rows[rows]].toarray()).to(device)
         return gears_loss(
-            predicted_BG, target_BG, condition_B.to(device), counted_KG, control_mean_G, gamma=options.gamma,
-            direction_weight=options.direction_weight, direction=options.direction,
-        )  # fmt: skip
+            predicted_BG,
+            target_BG,
+            condition_B.to(device),
+            counted_KG,
+            control_mean_G,
+            gamma=options.gamma,
+            direction_weight=options.direction_weight,
+            direction=options.direction,
+        )
 
     trained = [p for p in network.parameters() if p.requires_grad]
     optimiser = torch.optim.Adam(trained, lr=options.learning_rate, weight_decay=options.weight_decay)

@@ -8,9 +8,8 @@ from typing import Any
 
 from scipy import sparse
 
-from sclong.data.perturbation import Profiles
-from sclong.knowledge.go import read_annotations
-from sclong.tasks.gene_pairs import term_incidence
+from sclong.genes.go_terms import read_annotations, term_incidence
+from sclong.tasks.genetic_perturbation.profiles import Profiles
 
 
 def annotate_screen(dataset: Path, inputs: Mapping[str, Path]) -> dict[str, int]:

@@ -22,7 +22,7 @@ from itertools import combinations
 
 import numpy as np
 
-from sclong.metrics.regression import pearson
+from sclong.benchmark.regression import pearson
 from sclong.seeding import rng
 
 SUBSETS = 10_000

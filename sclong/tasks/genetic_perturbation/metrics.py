@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from sclong.metrics.regression import pearson
+from sclong.benchmark.regression import pearson
 
 
 def direction_accuracy(truth: np.ndarray, prediction: np.ndarray, control: np.ndarray) -> float:

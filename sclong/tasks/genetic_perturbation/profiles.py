@@ -15,29 +15,35 @@ import pandas as pd
 from pydantic import Field
 from scipy import sparse
 
-from sclong.cards import Strict
-from sclong.data.normalize import check_counts, check_nonnegative, log1p_cp10k
-from sclong.data.perturbation_cells import ConditionCells, half_means, write_cells
-from sclong.data.perturbation_genes import (
+from sclong.cells.h5ad import ORIGINAL_NAMES, read_expression
+from sclong.cells.normalize import check_counts, check_nonnegative, log1p_cp10k
+from sclong.config.cards import Strict
+from sclong.errors import InputDataError, listing, nearest
+from sclong.io.tables import read_tsv, write_tsv
+from sclong.seeding import rng
+from sclong.tasks.genetic_perturbation.cells import ConditionCells, half_means, write_cells
+from sclong.tasks.genetic_perturbation.genes import (
     CONTROL,
     GeneSets,
     published_sets,
     ranked_genes,
     read_published,
     shared_share,
-)  # fmt: skip
-from sclong.errors import InputDataError, listing, nearest
-from sclong.io.h5ad import ORIGINAL_NAMES, read_expression
-from sclong.io.tables import read_tsv, write_tsv
-from sclong.seeding import rng
+)
 
 if TYPE_CHECKING:
     import anndata
 
 __all__ = [
-    "CONTROL", "ConditionCells", "GeneSets", "PrepareOptions", "Profiles", "condition_name", "perturbed_genes",
+    "CONTROL",
+    "ConditionCells",
+    "GeneSets",
+    "PrepareOptions",
+    "Profiles",
+    "condition_name",
+    "perturbed_genes",
     "prepare_perturbations",
-]  # fmt: skip
+]
 
 
 class PrepareOptions(Strict):
@@ -205,19 +211,29 @@ def prepare_perturbations(path: Path, chosen: PrepareOptions, out: Path) -> dict
     write_tsv(pd.DataFrame(rows, columns=["condition", "rank", "gene"]), out / "de_genes.tsv")
     controls = _drawn_controls(samples, chosen.max_control_cells)
     write_cells(
-        values, samples, adata.obs_names.to_numpy(dtype=str), adata.var_names.to_numpy(dtype=str), controls,
-        chosen.max_cells_per_condition, out / "cells.h5ad",
-    )  # fmt: skip
+        values,
+        samples,
+        adata.obs_names.to_numpy(dtype=str),
+        adata.var_names.to_numpy(dtype=str),
+        controls,
+        chosen.max_cells_per_condition,
+        out / "cells.h5ad",
+    )
 
     symbols = adata.var_names if chosen.symbol_column is None else adata.var[chosen.symbol_column]
     symbols = np.asarray(symbols, dtype=str)
     id_of = dict(zip(symbols[::-1], adata.var_names[::-1], strict=True))
     perturbed = np.unique([g for pair in conditions["genes"] for g in pair.split("|")])
     Profiles(
-        conditions, np.asarray(adata.var_names, dtype=str), symbols, mean_conditions,
-        *half_means(values, samples, ranked), control_mean, perturbed,
+        conditions,
+        np.asarray(adata.var_names, dtype=str),
+        symbols,
+        mean_conditions,
+        *half_means(values, samples, ranked),
+        control_mean,
+        perturbed,
         np.array([id_of.get(g, g) for g in perturbed], dtype=str),
-    ).write(out)  # fmt: skip
+    ).write(out)
     unmeasured = [g for g in perturbed.tolist() if g not in id_of]
     _write_controls(adata[controls], unmeasured, chosen, out / "expression.h5ad")
     return {
@@ -235,9 +251,12 @@ def prepare_perturbations(path: Path, chosen: PrepareOptions, out: Path) -> dict
 def _read(path: Path, chosen: PrepareOptions) -> anndata.AnnData:
     """Read the cells that are kept; obs gets the column ``label``."""
     adata = read_expression(path, layer=None if chosen.value_kind == "counts" else "X")
-    for column, where in ((chosen.condition_column, adata.obs), *((c, adata.obs) for c in chosen.keep),
-                          *([(chosen.cell_type_column, adata.obs)] if chosen.cell_type_column else []),
-                          *([(chosen.symbol_column, adata.var)] if chosen.symbol_column else [])):  # fmt: skip
+    for column, where in (
+        (chosen.condition_column, adata.obs),
+        *((c, adata.obs) for c in chosen.keep),
+        *([(chosen.cell_type_column, adata.obs)] if chosen.cell_type_column else []),
+        *([(chosen.symbol_column, adata.var)] if chosen.symbol_column else []),
+    ):
         if column not in where.columns:
             like = nearest(str(column), map(str, where.columns))
             raise InputDataError(

@@ -8,25 +8,25 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from sclong.data.perturbation import GeneSets, Profiles
-from sclong.metrics.interactions import (
+from sclong.benchmark.predictions import answers_to
+from sclong.benchmark.regression import mse, pearson, pearson_delta
+from sclong.benchmark.task import Predictions
+from sclong.tasks.genetic_perturbation.interactions import (
     CLASSES,
     Interaction,
     gears_interaction,
     magnitude,
     ols_coefficients,
     share_found,
-)  # fmt: skip
-from sclong.metrics.perturbation import (
+)
+from sclong.tasks.genetic_perturbation.metrics import (
     cosine_distances,
     direction_accuracy,
     discrimination,
     l1_distances,
     pearson_around,
-)  # fmt: skip
-from sclong.metrics.regression import mse, pearson, pearson_delta
-from sclong.tasks.base import Predictions
-from sclong.tasks.predictions import answers_to
+)
+from sclong.tasks.genetic_perturbation.profiles import GeneSets, Profiles
 
 SCENARIOS = ("seen_0_of_1", "seen_0_of_2", "seen_1_of_2", "seen_2_of_2")
 DOUBLES = "doubles"

@@ -14,21 +14,27 @@ import numpy as np
 import pandas as pd
 from pydantic import Field
 
-from sclong.cards import Strict
-from sclong.data.perturbation import ConditionCells, GeneSets, PrepareOptions, Profiles, prepare_perturbations
+from sclong.benchmark.options import check_policy, parse_options
+from sclong.benchmark.task import SPLIT_COLUMNS, UNIT_COLUMNS, Features, Predictions, Problem, Task
+from sclong.config.cards import Strict
 from sclong.errors import InputDataError
-from sclong.heads.gene_effects import fit_predict_gene_effects
-from sclong.tasks.base import SPLIT_COLUMNS, UNIT_COLUMNS, Features, Predictions, Problem, Task
-from sclong.tasks.options import check_policy, parse_options
-from sclong.tasks.perturbation_go import annotate_screen, go_context
-from sclong.tasks.perturbation_scores import (
+from sclong.tasks.genetic_perturbation.gene_effects import fit_predict_gene_effects
+from sclong.tasks.genetic_perturbation.go import annotate_screen, go_context
+from sclong.tasks.genetic_perturbation.profiles import (
+    ConditionCells,
+    GeneSets,
+    PrepareOptions,
+    Profiles,
+    prepare_perturbations,
+)
+from sclong.tasks.genetic_perturbation.scores import (
     CONDITION_METRICS,
     DOUBLES,
     INTERACTION_METRICS,
     SCENARIOS,
     condition_scores,
     interaction_scores,
-)  # fmt: skip
+)
 
 
 class SplitOptions(Strict):
@@ -83,9 +89,9 @@ class GeneticPerturbation(Task):
     ``Problem.samples`` has the columns part, scenario and genes ("A|B"); targets are mean log1p(CP10k) profiles.
     ``Problem.context``: control_mean (G,), gene_names (symbols of the outputs), perturbed_ids (symbol of a perturbed
     gene -> its name among ``Features.genes``), expression (path of the control cells that are embedded), go_genes and,
-    where the card names an annotation, go_terms (:mod:`sclong.tasks.perturbation_go`). Of the training and validation
+    where the card names an annotation, go_terms (:mod:`.go`). Of the training and validation
     samples only: de (sample -> positions of its first 20 ranked genes, ascending), non_zero (sample -> positions of its
-    non-zero genes), cells (:class:`sclong.data.perturbation.ConditionCells`). With ``sees_truth`` these speak of the
+    non-zero genes), cells (:class:`.ConditionCells`). With ``sees_truth`` these speak of the
     test samples too, and half_a and half_b (samples, G) are the mean profiles of two random halves of each sample's
     cells.
     """
@@ -96,7 +102,7 @@ class GeneticPerturbation(Task):
     metrics: ClassVar[Mapping[str, str]] = {**CONDITION_METRICS, **INTERACTION_METRICS}
 
     def prepare(self, inputs: Mapping[str, Path], options: Mapping[str, Any], out: Path) -> dict[str, Any]:
-        """Average cells by condition and rank genes: :func:`sclong.data.perturbation.prepare_perturbations`."""
+        """Average cells by condition and rank genes: :func:`.prepare_perturbations`."""
         facts = prepare_perturbations(inputs["expression"], parse_options(PrepareOptions, options, self.name), out)
         return facts | annotate_screen(out, inputs)
 
@@ -138,7 +144,11 @@ class GeneticPerturbation(Task):
             seen = {s: row for (s, row), hide in zip(row_of.items(), hidden, strict=True) if not hide}
             halves = {"half_a": profiles.half_a[at], "half_b": profiles.half_b[at]} if sees_truth else {}
             yield Problem(
-                self.name, str(fold), samples, targets, list(map(str, profiles.genes)),
+                self.name,
+                str(fold),
+                samples,
+                targets,
+                list(map(str, profiles.genes)),
                 {
                     "control_mean": profiles.control_mean,
                     "gene_names": profiles.symbols.tolist(),
@@ -150,10 +160,10 @@ class GeneticPerturbation(Task):
                     **go_context(dataset, profiles),
                     **halves,
                 },
-            )  # fmt: skip
+            )
 
     def solve(self, problem: Problem, features: Features, seed: int) -> np.ndarray:
-        """Predict the change from control with :func:`sclong.heads.gene_effects.fit_predict_gene_effects`.
+        """Predict the change from control with :func:`.fit_predict_gene_effects`.
 
         The head has a closed form: `seed` changes nothing.
         """
@@ -168,7 +178,7 @@ class GeneticPerturbation(Task):
 
         The scenario "doubles" holds the metrics of genetic interactions, averaged over folds; it is not there when the
         test part has fewer than eight doubles whose singles were measured. Scores of each condition:
-        :func:`sclong.tasks.perturbation_scores.condition_scores`.
+        :func:`.condition_scores`.
         """
         table = condition_scores(dataset, split, predictions)
         rows: list[tuple[str, str, float, int, str]] = [

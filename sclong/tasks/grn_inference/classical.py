@@ -12,12 +12,12 @@ import numpy as np
 import pandas as pd
 from scipy.stats import rankdata
 
+from sclong.benchmark.annotations import go_terms
+from sclong.benchmark.controls import Truth
+from sclong.benchmark.model import Predictor
+from sclong.benchmark.task import Problem
 from sclong.errors import CardError
-from sclong.models.base import Predictor
-from sclong.models.controls import Truth
-from sclong.models.gene_tables import go_terms
 from sclong.seeding import rng
-from sclong.tasks.base import Problem
 
 Method = Literal["pearson", "spearman"]
 

@@ -6,11 +6,11 @@ from typing import Any, Literal
 
 import numpy as np
 
+from sclong.benchmark.model import Predictor, PredictorFromFeatures
+from sclong.benchmark.task import Features, Problem
 from sclong.errors import CardError
-from sclong.models.base import Predictor, PredictorFromFeatures
-from sclong.models.regulation import expression, regulator_columns
-from sclong.tasks.base import Features, Problem
-from sclong.tasks.grn_inference import cosine_scores, gene_vectors
+from sclong.tasks.grn_inference.classical import expression, regulator_columns
+from sclong.tasks.grn_inference.task import cosine_scores, gene_vectors
 
 Variant = Literal["cosine", "inner_product"]
 
@@ -27,11 +27,11 @@ class DeepSemNetwork(Predictor):
         Genes of the network: the most variable regulators (at most half of them, where there are more) and the most
         variable others; pairs with other genes score 0. Memory grows with its square, time with its cube. None: all.
     options
-        See :class:`sclong.heads.deepsem.DeepSemOptions`; the defaults are the published ones.
+        See :class:`.DeepSemOptions`; the defaults are the published ones.
     """
 
     def __init__(self, max_genes: int | None = None, **options: Any) -> None:
-        from sclong.heads.deepsem import DeepSemOptions
+        from sclong.tasks.grn_inference.deepsem_network import DeepSemOptions
 
         self.max_genes, self.options = max_genes, DeepSemOptions(**options)
 
@@ -41,7 +41,7 @@ class DeepSemNetwork(Predictor):
 
     def _weights(self, problem: Problem, seed: int, start: np.ndarray | None) -> np.ndarray:
         """Train on some of the genes, from `start` ((genes, genes): target, regulator) or a uniform network."""
-        from sclong.heads.deepsem import fit_networks
+        from sclong.tasks.grn_inference.deepsem_network import fit_networks
 
         values, regulators = expression(problem), regulator_columns(problem)
         genes = _chosen_genes(values, regulators, self.max_genes)
@@ -65,7 +65,7 @@ class DeepSemFromSimilarity(DeepSemNetwork, PredictorFromFeatures):
 
     def predict_from(self, problem: Problem, features: Features, seed: int) -> np.ndarray:
         """Train by `seed` and return the weights."""
-        from sclong.heads.deepsem import similarity_start
+        from sclong.tasks.grn_inference.deepsem_network import similarity_start
 
         return self._weights(problem, seed, similarity_start(_known_vectors(problem, features)))
 
@@ -77,7 +77,7 @@ class EmbeddingSimilarity(PredictorFromFeatures):
     ----------
     variant
         "cosine": what the paper says (the answer of the task's own head, too). "inner_product": what the authors' code
-        computes as DeepSEM's first network (:func:`sclong.heads.deepsem.similarity_start`).
+        computes as DeepSEM's first network (:func:`.similarity_start`).
     """
 
     def __init__(self, variant: Variant = "cosine") -> None:
@@ -89,7 +89,7 @@ class EmbeddingSimilarity(PredictorFromFeatures):
 
     def predict_from(self, problem: Problem, features: Features, seed: int) -> np.ndarray:
         """Return the similarity; `seed` changes nothing."""
-        from sclong.heads.deepsem import similarity_start
+        from sclong.tasks.grn_inference.deepsem_network import similarity_start
 
         if self.variant == "cosine":
             return cosine_scores(problem, *gene_vectors(problem, features))

@@ -26,18 +26,18 @@ import pandas as pd
 from pydantic import Field
 from scipy import sparse
 
-from sclong.cards import Strict
-from sclong.data import networks
-from sclong.data.normalize import check_counts, log1p_cp10k
+from sclong.benchmark.options import check_policy, parse_options
+from sclong.benchmark.predictions import answers_to
+from sclong.benchmark.task import Features, Predictions, Problem, Task
+from sclong.cells.h5ad import read_expression
+from sclong.cells.normalize import check_counts, log1p_cp10k
+from sclong.config.cards import Strict
 from sclong.errors import InputDataError, listing
 from sclong.io.files import write_text
-from sclong.io.h5ad import read_expression
 from sclong.io.tables import read_tsv, write_tsv
-from sclong.metrics import grn
 from sclong.seeding import rng
-from sclong.tasks.base import Features, Predictions, Problem, Task
-from sclong.tasks.options import check_policy, parse_options
-from sclong.tasks.predictions import answers_to
+from sclong.tasks.grn_inference import metrics as grn
+from sclong.tasks.grn_inference import networks
 
 SCENARIO = "all_genes"
 NULL_NETWORKS = 199
@@ -86,7 +86,7 @@ class GrnInference(Task):
         inputs
             ``expression``; ``network`` (csv with Gene1, Gene2: regulator, target; symbols). Optionally ``tfs`` (csv
             with a column TF: regulators of the network that are not in it are left out), ``gene_order`` (BEELINE's
-            GeneOrdering.csv: genes are chosen by its rule, see :func:`sclong.data.networks.varying_genes`),
+            GeneOrdering.csv: genes are chosen by its rule, see :func:`.varying_genes`),
             ``gene_names`` (of matrices without names), ``obo`` and ``annotation`` (GAF: Gene Ontology terms of each
             symbol, all aspects, direct annotations).
         options
@@ -178,7 +178,7 @@ class GrnInference(Task):
         return cosine_scores(problem, *gene_vectors(problem, features))
 
     def score(self, dataset: Path, split: pd.DataFrame, predictions: Predictions) -> pd.DataFrame:
-        """Return the measures of :mod:`sclong.metrics.grn` over all candidate pairs.
+        """Return the measures of :mod:`.metrics` over all candidate pairs.
 
         An answer may be several networks of one training, side by side; measures are then means over them.
         ``p_value`` is that of the average precision against 199 networks of the same shape whose genes have exchanged
@@ -242,8 +242,7 @@ def _read(inputs: Mapping[str, Path], chosen: GrnOptions) -> anndata.AnnData:
 
 def _write_terms(inputs: Mapping[str, Path], genes: list[str], out: Path) -> int:
     """Write the GO terms of the judged genes; return how many genes have one."""
-    from sclong.knowledge.go import read_annotations
-    from sclong.tasks.gene_pairs import term_incidence
+    from sclong.genes.go_terms import read_annotations, term_incidence
 
     terms, _ = read_annotations(inputs["obo"], inputs["annotation"], aspects=("BP", "MF", "CC"), propagate=False)
     incidence = term_incidence(genes, terms)

@@ -8,11 +8,11 @@ from typing import Any, Literal
 import numpy as np
 from scipy import sparse
 
+from sclong.benchmark.model import Predictor
+from sclong.benchmark.task import Problem
 from sclong.errors import CardError
-from sclong.models.base import Predictor
-from sclong.models.regulation import regulator_columns
 from sclong.seeding import derive_seed, rng
-from sclong.tasks.base import Problem
+from sclong.tasks.grn_inference.classical import regulator_columns
 
 
 class Trees(Predictor):
