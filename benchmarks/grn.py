@@ -32,9 +32,9 @@ import numpy as np
 import pandas as pd
 
 from sclong.benchmark.features import read_features
+from sclong.benchmark.problem import Features, Predictions
 from sclong.benchmark.run import embed_dataset, load_adapter, load_task
 from sclong.benchmark.statistics import mean_interval
-from sclong.benchmark.task import Features, Predictions
 from sclong.config.cards import BenchmarkCard, ModelCard, load_card, load_cards, meets, missing_input
 from sclong.io.files import read_json, sha256_file, write_text
 from sclong.tasks.grn_inference import metrics as grn

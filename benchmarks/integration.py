@@ -26,7 +26,7 @@ from scipy import sparse
 
 from sclong.benchmark import run
 from sclong.benchmark.predictions import read_predictions, write_predictions
-from sclong.benchmark.task import Predictions
+from sclong.benchmark.problem import Predictions
 from sclong.cells.normalize import normalize_counts
 from sclong.config.cards import BenchmarkCard, ModelCard, load_card, load_cards
 from sclong.tasks.batch_integration.metrics import METRICS

@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 
 from sclong.benchmark.model import Predictor
-from sclong.benchmark.task import Problem
+from sclong.benchmark.problem import Problem
 from sclong.errors import InputDataError
 from sclong.seeding import rng
 
@@ -36,8 +36,9 @@ class Constant(Predictor):
     """One answer to everything: no change from control where the task has control cells, zero elsewhere."""
 
     def predict(self, problem: Problem, seed: int) -> np.ndarray:
-        """Repeat ``context["control_mean"]`` if there is one, else zeros; `seed` changes nothing."""
-        row = problem.context.get("control_mean", np.zeros(len(problem.outputs)))
+        """Repeat ``context.unchanged`` if there is one, else zeros; `seed` changes nothing."""
+        unchanged = problem.context.unchanged
+        row = np.zeros(len(problem.outputs)) if unchanged is None else unchanged
         return np.tile(np.asarray(row, dtype=np.float32), (len(problem.test_samples), 1))
 
 

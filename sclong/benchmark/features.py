@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from sclong.benchmark.task import Features
+from sclong.benchmark.problem import Features
 from sclong.embed.result import Embedding
 from sclong.errors import InputDataError
 from sclong.io.files import atomic_dir, read_json, write_json, write_text

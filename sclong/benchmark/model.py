@@ -1,34 +1,39 @@
-"""What every model is: something that answers a task itself, or something that embeds cells and genes."""
+"""What every model is: something that predicts by itself, or something that embeds cells and genes."""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Generic, TypeVar
 
 import numpy as np
 
-from sclong.benchmark.task import Features, Problem
+from sclong.benchmark.problem import Context, Features, Problem
 from sclong.embed.result import Embedding
 
 if TYPE_CHECKING:
     import anndata
 
-
-class Predictor(ABC):
-    """A model that answers a task itself. Built with the `options` of its card as keyword arguments."""
-
-    @abstractmethod
-    def predict(self, problem: Problem, seed: int) -> np.ndarray:
-        """Answer `problem`; (test samples, outputs) float32, rows in the order of ``problem.test_samples``."""
+ContextT = TypeVar("ContextT", bound=Context)
 
 
-class PredictorFromFeatures(ABC):
-    """A model that answers a task itself from the embedding of the model that ``features_of`` in its card names."""
+class Predictor(ABC, Generic[ContextT]):
+    """A model that predicts by itself, from problems with one kind of context: ``Predictor[PairContext]``.
+
+    Built with the `options` of its card as keyword arguments.
+    """
 
     @abstractmethod
-    def predict_from(self, problem: Problem, features: Features, seed: int) -> np.ndarray:
-        """Answer `problem` from `features`; returns what :meth:`Predictor.predict` returns."""
+    def predict(self, problem: Problem[ContextT], seed: int) -> np.ndarray:
+        """Predict the test samples; (test samples, outputs) float32, rows in the order of ``problem.test_samples``."""
+
+
+class PredictorFromFeatures(ABC, Generic[ContextT]):
+    """A model that predicts by itself from the embedding of the model that ``features_of`` in its card names."""
+
+    @abstractmethod
+    def predict_from(self, problem: Problem[ContextT], features: Features, seed: int) -> np.ndarray:
+        """Predict the test samples from `features`; returns what :meth:`Predictor.predict` returns."""
 
 
 class Embedder(ABC):

@@ -9,7 +9,7 @@ from zipfile import BadZipFile
 import numpy as np
 import pandas as pd
 
-from sclong.benchmark.task import Predictions
+from sclong.benchmark.problem import Predictions
 from sclong.errors import InputDataError, listing
 from sclong.io.files import atomic_path
 

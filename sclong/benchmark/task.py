@@ -1,151 +1,115 @@
-"""What every task is: the same six steps, so that every model and every benchmark meet in one place.
+"""What a task declares: names, capabilities, metrics, and where the code of its steps lies. Nothing heavy is imported.
 
-A **task** turns raw files into a data set, cuts it (before any feature selection), hands models what they may see,
-and scores what they answer. A model meets it in one of two ways: it answers the task itself (it provides the task's
-`native` capability), or it provides an embedding and the task's own head answers with it (:meth:`Task.solve`).
+A **task** turns raw files into a data set, splits it before any feature selection, hands models what they may see, and
+scores what they predict. A model meets it in one of two ways: it predicts itself (it provides the task's `native`
+capability), or it provides an embedding from which the task's own head predicts (the step ``solve``).
+
+A task is a package. Its module ``task`` holds ``TASK``, an instance of :class:`Task`; each step is a function in a
+module of its own, both named as the step. The signatures are those of the methods of :class:`Task` of the same names.
 """
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
+import importlib
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, Literal
 
-import numpy as np
-import pandas as pd
+from sclong.errors import CardError
 
-PARTS = ("train", "validation", "test")
-SPLIT_COLUMNS = ("fold", "sample", "part", "scenario")
-UNIT_COLUMNS = ("scenario", "unit", "metric", "value")
+if TYPE_CHECKING:
+    import numpy as np
+    import pandas as pd
 
+    from sclong.benchmark.problem import Features, Predictions, Problem
 
-@dataclass(frozen=True)
-class Problem:
-    """What a model may see of one fold.
-
-    Attributes
-    ----------
-    task
-        Name of the task.
-    fold
-        Name of the fold ("0", "1", ...).
-    samples
-        One row per sample, indexed by sample id (str); the column ``part`` says train, validation or test, the other
-        columns describe the sample (documented by each task).
-    targets : (samples, outputs) float32
-        What is to be predicted. Rows of test samples are NaN, except for a ceiling control, whose card says
-        ``sees_truth``, and for a row of the paper's protocol whose card says ``selects_on_test``.
-    outputs
-        Name of each column of `targets`.
-    context
-        Side information that every model may use (documented by each task).
-    """
-
-    task: str
-    fold: str
-    samples: pd.DataFrame
-    targets: np.ndarray
-    outputs: list[str]
-    context: Mapping[str, Any] = field(default_factory=dict)
-
-    def rows(self, part: str) -> np.ndarray:
-        """Return the positions of the samples of one part, (n,) int64."""
-        return np.flatnonzero((self.samples["part"] == part).to_numpy())
-
-    @property
-    def test_samples(self) -> list[str]:
-        """Ids of the test samples, in order: the rows of a prediction."""
-        return [str(s) for s in self.samples.index[self.rows("test")]]
+STEPS = ("prepare", "split", "problems", "solve", "score", "figure")
+Step = Literal["prepare", "split", "problems", "solve", "score", "figure"]
 
 
 @dataclass(frozen=True)
-class Predictions:
-    """Answers of one model with one seed, all folds.
-
-    Attributes
-    ----------
-    fold, sample : (n,) str
-        Which test sample of which fold each row answers.
-    values : (n, outputs) float32
-        The answer. For batch integration the columns are embedding dimensions.
-    outputs : (outputs,) str
-    """
-
-    fold: np.ndarray
-    sample: np.ndarray
-    values: np.ndarray
-    outputs: np.ndarray
-
-    def of_fold(self, fold: str) -> tuple[np.ndarray, np.ndarray]:
-        """Return ``(samples, values)`` of one fold."""
-        rows = self.fold == fold
-        return self.sample[rows], self.values[rows]
-
-
-@dataclass(frozen=True)
-class Features:
-    """Embeddings of one model for one data set, as the embed rule wrote them.
-
-    Attributes
-    ----------
-    model
-        Name of the model.
-    cells : (cells,) str
-        Row names of ``expression.h5ad``.
-    cell_embedding : (cells, d) float32 or None
-    genes : (genes,) str
-        Column names (``var_names``) of ``expression.h5ad``.
-    gene_embedding : (genes, d) float32 or None
-        Contextual gene vectors averaged over the cells of the data set, or static ones.
-    gene_mapped : (genes,) bool
-        False where the model does not know the gene; its row is the mean of the mapped rows.
-    contextual_embedding : (cells, genes, d) float16, memory-mapped, or None
-        Gene vectors of each cell, where data set and model have them.
-    """
-
-    model: str
-    cells: np.ndarray
-    cell_embedding: np.ndarray | None
-    genes: np.ndarray
-    gene_embedding: np.ndarray | None
-    gene_mapped: np.ndarray
-    contextual_embedding: np.ndarray | None = None
-
-
-class Task(ABC):
+class Task:
     """A kind of problem, and the code that solves and scores it.
 
-    Class attributes
-    ----------------
+    Attributes
+    ----------
     name
-        Name of the module that holds it ("genetic_perturbation").
+        Name of the task, which is also the name of its package ("genetic_perturbation").
+    package
+        Package that holds the modules of the steps: ``__package__`` of the module that makes this object.
+    title
+        What a reader sees ("Genetic perturbation").
     native
-        Capability of a model that answers the task itself ("perturbation_prediction").
+        Capability of a model that predicts by itself ("perturbation_prediction").
     needs
-        Capability of an embedding model that :meth:`solve` turns into an answer ("gene_embedding").
+        Capabilities of embedding models that the step ``solve`` can predict from; empty where there is no such head.
     metrics
-        Metric name -> direction ("max" or "min"). Every metric that :meth:`score` may return.
+        Metric name -> direction ("max" or "min"); every metric that the step ``score`` may return.
+    head_draws
+        Whether the step ``solve`` draws random numbers, so that each seed is a prediction of its own.
+    figure
+        What the task's own figure in the report is drawn from: nothing (None: the report's standard figure alone),
+        "scores" (it replaces the standard figure) or "predictions" (it is drawn below the standard figure, from the
+        data set and the predictions of the first seed). The step ``figure`` draws it.
     """
 
-    name: ClassVar[str]
-    native: ClassVar[str]
-    needs: ClassVar[str]
-    metrics: ClassVar[Mapping[str, str]]
+    name: str
+    package: str
+    title: str
+    native: str
+    needs: tuple[str, ...]
+    metrics: Mapping[str, str]
+    head_draws: bool
+    figure: Literal["scores", "predictions"] | None = None
 
-    @abstractmethod
-    def prepare(self, inputs: Mapping[str, Path], options: Mapping[str, Any], out: Path) -> dict[str, Any]:
-        """Read raw files, check them, write the data set's folder.
+    @property
+    def capabilities(self) -> tuple[str, ...]:
+        """The capability that answers the task, then those that its head can use."""
+        return (self.native, *self.needs)
+
+    def module(self, step: Step) -> str:
+        """Return the name of the module of a step: the entry point whose code a rule hashes."""
+        return f"{self.package}.{step}"
+
+    def function(self, step: Step, name: str | None = None) -> Any:
+        """Import and return the function of a step.
+
+        Raises
+        ------
+        CardError
+            The task's package has no such module, or the module no such function.
+        """
+        module = self.module(step)
+        try:
+            return getattr(importlib.import_module(module), name or step)
+        except ModuleNotFoundError as error:
+            if error.name != module:
+                raise
+            raise self._lacks(step) from None
+        except AttributeError:
+            raise self._lacks(step) from None
+
+    def _lacks(self, step: str) -> CardError:
+        return CardError(
+            f"task {self.name!r}: no function {step!r} in a module {self.package}.{step}",
+            f"a package with one module for each step: {', '.join(STEPS)}",
+            "add the module; CONTRIBUTING.md has the contract",
+        )
+
+    # ------------------------------------------------------------------- steps
+
+    def prepare(self, inputs: Mapping[str, Any], options: Mapping[str, Any], out: Path) -> dict[str, Any]:
+        """Read raw files, check them, and write the folder of the data set.
 
         Writes at least ``out/expression.h5ad``: the cells (or cell lines) whose embeddings the task will ask for,
         ``uns["value_kind"]`` in {"counts", "log1p_cp10k", "nonnegative"}. Everything else in the folder belongs to
-        the task.
+        the task, which describes it in its module ``problems``.
 
         Parameters
         ----------
         inputs
-            Role of each file in the card -> its path.
+            Role of each file in the card -> its path, or the list of its paths.
         options
             The card's ``options`` for this data.
         out
@@ -161,25 +125,42 @@ class Task(ABC):
         InputDataError
             When a file is not what the card says it is.
         """
+        facts: dict[str, Any] = self.function("prepare")(inputs, options, out)
+        return facts
 
-    @abstractmethod
     def split(self, dataset: Path, policy: str, options: Mapping[str, Any], seed: int) -> pd.DataFrame:
-        """Cut a prepared data set; columns fold, sample, part, scenario (empty unless part is test), all str."""
+        """Split a prepared data set; columns fold, sample, part, scenario (empty unless part is test), all str."""
+        table: pd.DataFrame = self.function("split")(dataset, policy, options, seed)
+        return table
 
-    @abstractmethod
     def problems(self, dataset: Path, split: pd.DataFrame, *, sees_truth: bool = False) -> Iterator[Problem]:
         """Yield one problem per fold. Test targets are NaN unless `sees_truth`."""
+        found: Iterator[Problem] = self.function("problems")(dataset, split, sees_truth=sees_truth)
+        return found
 
-    @abstractmethod
     def solve(self, problem: Problem, features: Features, seed: int) -> np.ndarray:
-        """Answer a problem with a model's embedding; (test samples, outputs) float32."""
+        """Predict from a model's embedding; (test samples, outputs) float32."""
+        values: np.ndarray = self.function("solve")(problem, features, seed)
+        return values
 
-    @abstractmethod
     def score(self, dataset: Path, split: pd.DataFrame, predictions: Predictions) -> pd.DataFrame:
         """Score predictions; columns scenario, metric, value, n (units averaged) and unit (what n counts)."""
+        table: pd.DataFrame = self.function("score")(dataset, split, predictions)
+        return table
 
     def unit_scores(self, dataset: Path, split: pd.DataFrame, predictions: Predictions) -> pd.DataFrame:
-        """Score unit by unit; columns scenario, unit, metric, value. A unit is a fold where a task has no finer one."""
+        """Score unit by unit; columns scenario, unit, metric, value.
+
+        By the function ``unit_scores`` of the module ``score``; a unit is a fold where a task has no such function.
+        """
+        import pandas as pd
+
+        from sclong.benchmark.problem import UNIT_COLUMNS
+
+        own = getattr(importlib.import_module(self.module("score")), "unit_scores", None)
+        if own is not None:
+            table: pd.DataFrame = own(dataset, split, predictions)
+            return table
         parts = []
         for fold in split["fold"].unique():
             scores = self.score(dataset, split[split["fold"] == fold], predictions)

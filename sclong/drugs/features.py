@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
-from sclong.benchmark.task import Problem
+from sclong.benchmark.problem import Problem
 from sclong.drugs.fingerprints import morgan_fingerprints
 
 

@@ -10,8 +10,8 @@ import pytest
 
 from sclong.benchmark.controls import Constant, RandomNormal, Shuffled, TrainMean, Truth
 from sclong.benchmark.model import Predictor
+from sclong.benchmark.problem import Problem
 from sclong.benchmark.run import load_adapter
-from sclong.benchmark.task import Problem
 from sclong.config.cards import ModelCard, load_card, load_yaml
 from sclong.errors import InputDataError
 from sclong.seeding import rng

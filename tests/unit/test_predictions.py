@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 
 from sclong.benchmark.predictions import answers_to, read_predictions, write_predictions
-from sclong.benchmark.task import Predictions
+from sclong.benchmark.problem import Predictions
 from sclong.errors import InputDataError
 
 

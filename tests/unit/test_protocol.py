@@ -9,7 +9,8 @@ from pydantic import ValidationError
 
 from sclong.benchmark import run
 from sclong.benchmark.model import Predictor
-from sclong.benchmark.task import Predictions, Problem, Task
+from sclong.benchmark.problem import Predictions, Problem
+from sclong.benchmark.task import Task
 from sclong.config.cards import BenchmarkCard, ModelCard, load_cards
 from sclong.report.tables import summarize
 

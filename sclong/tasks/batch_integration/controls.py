@@ -10,7 +10,7 @@ import numpy as np
 from scipy import sparse
 
 from sclong.benchmark.model import Predictor
-from sclong.benchmark.task import Problem
+from sclong.benchmark.problem import Problem
 from sclong.errors import InputDataError
 from sclong.seeding import derive_seed, rng
 

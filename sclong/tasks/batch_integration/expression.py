@@ -12,7 +12,7 @@ import pandas as pd
 from scipy import sparse
 
 from sclong.benchmark.model import Predictor
-from sclong.benchmark.task import Problem
+from sclong.benchmark.problem import Problem
 from sclong.tasks.batch_integration.controls import principal_components, variable_genes
 
 

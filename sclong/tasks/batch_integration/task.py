@@ -23,7 +23,8 @@ from scipy import sparse
 
 from sclong.benchmark.options import check_policy, parse_options
 from sclong.benchmark.predictions import answers_to
-from sclong.benchmark.task import Features, Predictions, Problem, Task
+from sclong.benchmark.problem import Features, Predictions, Problem
+from sclong.benchmark.task import Task
 from sclong.cells.normalize import log1p_cp10k
 from sclong.config.cards import Strict
 from sclong.errors import InputDataError, listing

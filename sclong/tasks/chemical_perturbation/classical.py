@@ -6,8 +6,8 @@ import numpy as np
 
 from sclong.benchmark.controls import training_targets
 from sclong.benchmark.model import Predictor
+from sclong.benchmark.problem import Problem
 from sclong.benchmark.regression import mse
-from sclong.benchmark.task import Problem
 from sclong.drugs.fingerprints import morgan_fingerprints
 from sclong.tasks.chemical_perturbation.task import describe
 

@@ -15,8 +15,9 @@ from pydantic import Field
 
 from sclong.benchmark.options import check_policy, parse_options
 from sclong.benchmark.predictions import answers_to
+from sclong.benchmark.problem import PARTS, SPLIT_COLUMNS, UNIT_COLUMNS, Features, Predictions, Problem
 from sclong.benchmark.regression import mse, pearson, precision_at_k, spearman
-from sclong.benchmark.task import PARTS, SPLIT_COLUMNS, UNIT_COLUMNS, Features, Predictions, Problem, Task
+from sclong.benchmark.task import Task
 from sclong.config.cards import Strict
 from sclong.drugs.fingerprints import morgan_fingerprints
 from sclong.errors import InputDataError, listing

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from sclong.benchmark.model import Predictor
-from sclong.benchmark.task import Problem
+from sclong.benchmark.problem import Problem
 from sclong.drugs.classical import describe
 from sclong.seeding import derive_seed
 

@@ -19,8 +19,9 @@ from scipy import sparse
 
 from sclong.benchmark.options import check_policy, parse_options
 from sclong.benchmark.predictions import answers_to
+from sclong.benchmark.problem import SPLIT_COLUMNS, Features, Predictions, Problem
 from sclong.benchmark.ranking import auroc, average_precision
-from sclong.benchmark.task import SPLIT_COLUMNS, Features, Predictions, Problem, Task
+from sclong.benchmark.task import Task
 from sclong.config.cards import Strict
 from sclong.drugs.features import pair_fingerprints
 from sclong.drugs.fingerprints import canonical_smiles, check_structures

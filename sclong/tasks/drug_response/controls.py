@@ -10,7 +10,7 @@ from scipy import sparse
 from scipy.sparse.linalg import lsqr
 
 from sclong.benchmark.model import Predictor
-from sclong.benchmark.task import Problem
+from sclong.benchmark.problem import Problem
 from sclong.errors import CardError
 
 GROUPS = {"drug": "smiles", "line": "cell_line", "tissue": "tissue"}

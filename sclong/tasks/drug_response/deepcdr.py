@@ -9,7 +9,7 @@ import numpy as np
 from pydantic import ValidationError
 
 from sclong.benchmark.model import Predictor, PredictorFromFeatures
-from sclong.benchmark.task import Features, Problem
+from sclong.benchmark.problem import Features, Problem
 from sclong.config.cards import describe_validation
 from sclong.drugs.lines import line_rows
 from sclong.drugs.molecules import molecule_graphs

@@ -16,9 +16,10 @@ from pydantic import Field
 
 from sclong.benchmark.options import check_policy, parse_options
 from sclong.benchmark.predictions import answers_to
+from sclong.benchmark.problem import SPLIT_COLUMNS, UNIT_COLUMNS, Features, Predictions, Problem
 from sclong.benchmark.ranking import grouped_pearson
 from sclong.benchmark.regression import pearson, spearman
-from sclong.benchmark.task import SPLIT_COLUMNS, UNIT_COLUMNS, Features, Predictions, Problem, Task
+from sclong.benchmark.task import Task
 from sclong.config.cards import Strict
 from sclong.drugs.features import fingerprints
 from sclong.drugs.fingerprints import canonical_smiles, check_structures

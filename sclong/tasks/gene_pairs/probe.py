@@ -9,6 +9,11 @@ import warnings
 from collections.abc import Sequence
 
 import numpy as np
+import pandas as pd
+
+from sclong.benchmark.problem import Problem
+from sclong.errors import InputDataError, listing
+from sclong.tasks.gene_pairs.dataset import PairContext
 
 PENALTIES = (1.0, 1e1, 1e2, 1e3, 1e4, 1e5)
 MAX_ITERATIONS = 300
@@ -75,3 +80,59 @@ def fit_and_answer(
         if loss < best:
             best, answer = loss, model.predict_proba(x_test)[:, 1].astype(np.float32)
     return answer
+
+
+def probe(
+    problem: Problem[PairContext], vectors_GD: np.ndarray, known_G: np.ndarray, genes: Sequence[str] | np.ndarray
+) -> np.ndarray:
+    """Predict from vectors: the trained probe's probability, and the untrained cosine.
+
+    Parameters
+    ----------
+    problem
+        Of this task.
+    vectors_GD : (genes, dimensions) float
+    known_G : (genes,) bool
+        Genes that have a vector; the others count as the mean gene.
+    genes
+        Names of the rows.
+
+    Returns
+    -------
+    (test samples, 2) float32
+
+    Raises
+    ------
+    InputDataError
+        When a gene of the problem has no row.
+    """
+    first, second = gene_positions(problem, genes)
+    test = problem.rows("test")
+    probability = fit_and_answer(
+        pair_features(standardise_genes(vectors_GD, known_G), first, second),
+        problem.targets[:, 0],
+        problem.rows("train"),
+        problem.rows("validation"),
+        test,
+    )
+    return np.stack([probability, cosine(vectors_GD, known_G, first[test], second[test])], axis=1).astype(np.float32)
+
+
+def gene_positions(problem: Problem[PairContext], genes: Sequence[str] | np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return the rows of the first and of the second gene of every pair.
+
+    Raises
+    ------
+    InputDataError
+        When a gene has none.
+    """
+    index = pd.Index(genes)
+    first, second = (index.get_indexer(pd.Index(problem.samples[c])) for c in ("gene1", "gene2"))
+    if (first < 0).any() or (second < 0).any():
+        missing = set(problem.samples["gene1"][first < 0]) | set(problem.samples["gene2"][second < 0])
+        raise InputDataError(
+            f"no row for {listing(sorted(missing))}",
+            "one row for every gene of the data set's expression.h5ad",
+            "delete the embedding's folder and let it be made again",
+        )
+    return first, second

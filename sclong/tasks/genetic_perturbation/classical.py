@@ -14,7 +14,7 @@ from scipy import sparse
 from sclong.benchmark.annotations import go_terms
 from sclong.benchmark.controls import training_targets
 from sclong.benchmark.model import Predictor, PredictorFromFeatures
-from sclong.benchmark.task import Features, Problem
+from sclong.benchmark.problem import Features, Problem
 from sclong.errors import InputDataError
 from sclong.seeding import rng
 from sclong.tasks.genetic_perturbation.gene_effects import fit_predict_gene_effects

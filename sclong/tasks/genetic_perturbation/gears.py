@@ -12,7 +12,7 @@ from scipy import sparse
 
 from sclong.benchmark.annotations import go_terms
 from sclong.benchmark.model import Predictor, PredictorFromFeatures
-from sclong.benchmark.task import Features, Problem
+from sclong.benchmark.problem import Features, Problem
 from sclong.cells.normalize import log1p_cp10k
 from sclong.config.cards import describe_validation
 from sclong.errors import CardError, InputDataError, listing

@@ -9,8 +9,8 @@ import numpy as np
 import pandas as pd
 
 from sclong.benchmark.predictions import answers_to
+from sclong.benchmark.problem import Predictions
 from sclong.benchmark.regression import mse, pearson, pearson_delta
-from sclong.benchmark.task import Predictions
 from sclong.tasks.genetic_perturbation.interactions import (
     CLASSES,
     Interaction,

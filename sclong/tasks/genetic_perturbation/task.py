@@ -15,7 +15,8 @@ import pandas as pd
 from pydantic import Field
 
 from sclong.benchmark.options import check_policy, parse_options
-from sclong.benchmark.task import SPLIT_COLUMNS, UNIT_COLUMNS, Features, Predictions, Problem, Task
+from sclong.benchmark.problem import SPLIT_COLUMNS, UNIT_COLUMNS, Features, Predictions, Problem
+from sclong.benchmark.task import Task
 from sclong.config.cards import Strict
 from sclong.errors import InputDataError
 from sclong.tasks.genetic_perturbation.gene_effects import fit_predict_gene_effects

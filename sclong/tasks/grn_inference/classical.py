@@ -15,7 +15,7 @@ from scipy.stats import rankdata
 from sclong.benchmark.annotations import go_terms
 from sclong.benchmark.controls import Truth
 from sclong.benchmark.model import Predictor
-from sclong.benchmark.task import Problem
+from sclong.benchmark.problem import Problem
 from sclong.errors import CardError
 from sclong.seeding import rng
 

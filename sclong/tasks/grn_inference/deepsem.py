@@ -7,7 +7,7 @@ from typing import Any, Literal
 import numpy as np
 
 from sclong.benchmark.model import Predictor, PredictorFromFeatures
-from sclong.benchmark.task import Features, Problem
+from sclong.benchmark.problem import Features, Problem
 from sclong.errors import CardError
 from sclong.tasks.grn_inference.classical import expression, regulator_columns
 from sclong.tasks.grn_inference.task import cosine_scores, gene_vectors

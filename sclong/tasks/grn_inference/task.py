@@ -28,7 +28,8 @@ from scipy import sparse
 
 from sclong.benchmark.options import check_policy, parse_options
 from sclong.benchmark.predictions import answers_to
-from sclong.benchmark.task import Features, Predictions, Problem, Task
+from sclong.benchmark.problem import Features, Predictions, Problem
+from sclong.benchmark.task import Task
 from sclong.cells.h5ad import read_expression
 from sclong.cells.normalize import check_counts, log1p_cp10k
 from sclong.config.cards import Strict

@@ -9,7 +9,7 @@ import numpy as np
 from scipy import sparse
 
 from sclong.benchmark.model import Predictor
-from sclong.benchmark.task import Problem
+from sclong.benchmark.problem import Problem
 from sclong.errors import CardError
 from sclong.seeding import derive_seed, rng
 from sclong.tasks.grn_inference.classical import regulator_columns

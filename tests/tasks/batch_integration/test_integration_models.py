@@ -12,8 +12,8 @@ from scipy import sparse
 
 from sclong.benchmark import sclong as sclong_adapter
 from sclong.benchmark.predictions import write_predictions
+from sclong.benchmark.problem import Predictions, Problem
 from sclong.benchmark.run import load_adapter
-from sclong.benchmark.task import Predictions, Problem
 from sclong.cells.normalize import log1p_cp10k, normalize_counts
 from sclong.config.cards import BenchmarkCard, ModelCard, load_card, load_cards, meets
 from sclong.embed.result import Embedding

@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 from scipy import sparse
 
-from sclong.benchmark.task import Features, Predictions
+from sclong.benchmark.problem import Features, Predictions
 from sclong.errors import CardError, InputDataError
 from sclong.tasks.batch_integration.controls import (
     CellTypeOneHot,

@@ -14,8 +14,8 @@ from anndata import AnnData
 
 from sclong.benchmark.controls import TrainMean
 from sclong.benchmark.model import PredictorFromFeatures
+from sclong.benchmark.problem import Features, Predictions, Problem
 from sclong.benchmark.run import load_adapter
-from sclong.benchmark.task import Features, Predictions, Problem
 from sclong.config.cards import BenchmarkCard, ModelCard, load_card, meets
 from sclong.errors import CardError, InputDataError
 from sclong.seeding import rng

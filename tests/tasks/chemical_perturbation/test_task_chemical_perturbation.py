@@ -11,8 +11,8 @@ import pandas as pd
 import pytest
 
 from sclong.benchmark.controls import Constant, TrainMean, Truth
+from sclong.benchmark.problem import Features, Predictions, Problem
 from sclong.benchmark.regression import mse, pearson, precision_at_k, spearman
-from sclong.benchmark.task import Features, Predictions, Problem
 from sclong.errors import CardError, InputDataError
 from sclong.seeding import rng
 from sclong.tasks.chemical_perturbation.classical import LineMean, NearestCompound, RidgeFingerprint, tanimoto

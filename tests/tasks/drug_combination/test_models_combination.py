@@ -10,9 +10,9 @@ import pandas as pd
 import pytest
 
 from sclong.benchmark.model import Predictor
+from sclong.benchmark.problem import Features, Problem
 from sclong.benchmark.ranking import auroc
 from sclong.benchmark.run import load_adapter
-from sclong.benchmark.task import Features, Problem
 from sclong.config.cards import BenchmarkCard, ModelCard, load_cards
 from sclong.errors import CardError, InputDataError
 from sclong.seeding import rng

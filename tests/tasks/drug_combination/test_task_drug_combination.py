@@ -11,8 +11,8 @@ import pandas as pd
 import pytest
 
 from sclong.benchmark.controls import Shuffled, TrainMean, Truth
+from sclong.benchmark.problem import Features, Predictions, Problem
 from sclong.benchmark.run import check_split
-from sclong.benchmark.task import Features, Predictions, Problem
 from sclong.drugs.classical import LinearFingerprint, RandomForest
 from sclong.drugs.features import pair_fingerprints
 from sclong.errors import CardError, InputDataError

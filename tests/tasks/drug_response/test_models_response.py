@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from sclong.benchmark.task import Features, Problem
+from sclong.benchmark.problem import Features, Problem
 from sclong.drugs.molecules import molecule_graphs
 from sclong.errors import CardError, InputDataError
 from sclong.seeding import rng

@@ -14,7 +14,7 @@ import pandas as pd
 import pytest
 
 from sclong.benchmark.controls import Constant, Shuffled, TrainMean, Truth
-from sclong.benchmark.task import Features, Predictions, Problem
+from sclong.benchmark.problem import Features, Predictions, Problem
 from sclong.drugs.classical import LinearFingerprint, RandomForest, line_components
 from sclong.drugs.ids import pubchem_smiles
 from sclong.drugs.lines import line_rows

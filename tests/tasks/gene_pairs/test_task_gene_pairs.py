@@ -15,17 +15,19 @@ from toy_training import ARCH, toy_graph, toy_vocabulary
 from sclong.benchmark.controls import Constant, Shuffled, Truth
 from sclong.benchmark.features import read_features, write_features
 from sclong.benchmark.gene_tables import CheckpointTable, Gene2Vec, RandomGeneTable
-from sclong.benchmark.run import check_split
+from sclong.benchmark.problem import Predictions
 from sclong.benchmark.sclong import ScLong
-from sclong.benchmark.task import Predictions
+from sclong.benchmark.split import check_split
 from sclong.checkpoint.folder import initialise, load_checkpoint
 from sclong.errors import CheckpointError, InputDataError
 from sclong.genes.gene2vec import build_gene_vectors
 from sclong.genes.go_graph import GoGraph
 from sclong.genes.vocabulary import build_vocabulary
 from sclong.tasks.gene_pairs.classical import GoAnnotationCount, GoSimilarity, GoTermsSvd, PairDegree
+from sclong.tasks.gene_pairs.prepare import clean_pairs
 from sclong.tasks.gene_pairs.probe import cosine, fit_and_answer, pair_features, standardise_genes
-from sclong.tasks.gene_pairs.task import TASK, clean_pairs, shared_genes
+from sclong.tasks.gene_pairs.split import shared_genes
+from sclong.tasks.gene_pairs.task import TASK
 from sclong.world import simulate
 from sclong.world.gene_vectors import PAIR_FILES
 

@@ -15,9 +15,9 @@ from scipy import sparse
 from toy_training import ARCH, toy_corpus, toy_counts
 
 from sclong.benchmark.features import read_features, write_features
+from sclong.benchmark.problem import Features, Problem
 from sclong.benchmark.run import load_adapter
 from sclong.benchmark.sclong import ScLong
-from sclong.benchmark.task import Features, Problem
 from sclong.checkpoint.folder import initialise
 from sclong.config.cards import ModelCard, check_features_of, load_card
 from sclong.errors import CardError, InputDataError

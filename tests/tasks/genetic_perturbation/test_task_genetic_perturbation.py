@@ -13,7 +13,7 @@ import pytest
 from scipy import sparse, stats
 
 from sclong.benchmark.controls import Constant, TrainMean, Truth
-from sclong.benchmark.task import Features, Predictions, Problem
+from sclong.benchmark.problem import Features, Predictions, Problem
 from sclong.config.cards import BenchmarkCard, load_card
 from sclong.errors import CardError, InputDataError
 from sclong.seeding import rng

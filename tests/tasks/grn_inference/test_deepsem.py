@@ -4,7 +4,7 @@ import pytest
 import torch
 from scipy import sparse
 
-from sclong.benchmark.task import Features, Problem
+from sclong.benchmark.problem import Features, Problem
 from sclong.errors import CardError, InputDataError
 from sclong.tasks.grn_inference.deepsem import DeepSemFromSimilarity, DeepSemNetwork, EmbeddingSimilarity
 from sclong.tasks.grn_inference.deepsem_network import (

@@ -8,8 +8,8 @@ from sklearn.metrics import mutual_info_score
 
 from sclong.benchmark.controls import RandomNormal
 from sclong.benchmark.model import Predictor, PredictorFromFeatures
+from sclong.benchmark.problem import Predictions, Problem
 from sclong.benchmark.run import load_adapter
-from sclong.benchmark.task import Predictions, Problem
 from sclong.config.cards import BenchmarkCard, ModelCard, load_card, load_cards, missing_input
 from sclong.errors import InputDataError
 from sclong.tasks.grn_inference.classical import (

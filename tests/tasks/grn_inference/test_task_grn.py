@@ -8,7 +8,7 @@ import pytest
 from scipy import sparse
 
 from sclong.benchmark.controls import Constant, RandomNormal, Truth
-from sclong.benchmark.task import Features, Predictions
+from sclong.benchmark.problem import Features, Predictions
 from sclong.errors import CardError, InputDataError
 from sclong.tasks.grn_inference import metrics as grn
 from sclong.tasks.grn_inference.classical import AbsoluteCorrelation, ShuffledCorrelation, TargetMeanExpression

@@ -1,0 +1,73 @@
+"""The adapter of a model: the class that its card names, built with the card's options."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+from sclong.benchmark.model import Embedder, Predictor, PredictorFromFeatures
+from sclong.errors import CardError
+
+Kind = TypeVar("Kind", Predictor, PredictorFromFeatures, Embedder)
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """What of a model's card decides its results; all that a job is told of the card.
+
+    Attributes
+    ----------
+    name
+        Name of the model.
+    adapter
+        ``module:Class``.
+    options
+        Keyword arguments of the class.
+    features_of
+        The model whose embedding the adapter predicts from.
+    sees_truth, selects_on_test
+        Whether it is shown the test targets.
+    """
+
+    name: str
+    adapter: str
+    options: Mapping[str, Any] = field(default_factory=dict)
+    features_of: str | None = None
+    sees_truth: bool = False
+    selects_on_test: bool = False
+
+
+def build(recipe: Recipe, kind: type[Kind]) -> Kind:
+    """Build a model's adapter.
+
+    Parameters
+    ----------
+    recipe
+        Of the model's card.
+    kind
+        The contract that the adapter must fulfil.
+
+    Raises
+    ------
+    CardError
+        The module or the class does not exist, the class refuses the options, or it is of another kind.
+    """
+    module, _, name = recipe.adapter.partition(":")
+    try:
+        adapter = getattr(importlib.import_module(module), name)(**recipe.options)
+    except (ModuleNotFoundError, AttributeError, TypeError) as error:
+        raise CardError(
+            f"model {recipe.name!r}, adapter {recipe.adapter!r}: {error}",
+            f"module:Class of {kind.__name__} that takes the card's options",
+            f"correct the card of model {recipe.name}",
+        ) from error
+    if not isinstance(adapter, kind):
+        raise CardError(
+            f"model {recipe.name!r}: {recipe.adapter} is no {kind.__name__}",
+            "a Predictor (with features_of: a PredictorFromFeatures) for the capability that answers a task, an "
+            "Embedder for embeddings",
+            "correct the card's adapter, what it provides, or features_of",
+        )
+    return adapter

@@ -1,0 +1,104 @@
+"""The step predict: one model, with one seed, predicts every fold of a benchmark."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+
+from sclong.benchmark.adapter import Recipe, build
+from sclong.benchmark.features import read_features
+from sclong.benchmark.model import Predictor, PredictorFromFeatures
+from sclong.benchmark.predictions import write_predictions
+from sclong.benchmark.problem import Features, Predictions, Problem
+from sclong.benchmark.registry import load_task
+from sclong.benchmark.split import read_split
+from sclong.benchmark.task import Task
+from sclong.errors import CardError, InputDataError
+from sclong.runlog import LOGGER
+
+
+def predict(
+    task: str, recipe: Recipe, dataset: Path, split: Path, features: Path | None, seed: int, out: Path, *, native: bool
+) -> None:
+    """Predict every fold of a benchmark with one model and one seed; write the predictions.
+
+    Parameters
+    ----------
+    task
+        Name of the task.
+    recipe
+        The model.
+    dataset, split
+        Folder of the prepared data set, and its split file.
+    features
+        Folder of the embedding that is predicted from: the model's own, or that of ``features_of``.
+    seed
+        Training seed.
+    out
+        File to write.
+    native
+        Whether the model's adapter predicts by itself; else the task's head predicts from the model's embedding.
+
+    Raises
+    ------
+    CardError
+        The adapter is of the wrong kind, or a prediction has not one finite row for each test sample.
+    """
+    described = load_task(task)
+    answer = _answer(described, recipe, None if features is None else read_features(features), seed, native)
+    folds: list[str] = []
+    samples: list[str] = []
+    values: list[np.ndarray] = []
+    outputs: list[str] = []
+    shown = recipe.sees_truth or recipe.selects_on_test
+    for problem in described.problems(dataset, read_split(split), sees_truth=shown):
+        predicted = _checked(answer(problem), problem, recipe)
+        ids = problem.test_samples
+        folds += [problem.fold] * len(ids)
+        samples += ids
+        values.append(predicted)
+        width = predicted.shape[1]
+        outputs = problem.outputs if width == len(problem.outputs) else [str(i) for i in range(width)]
+        LOGGER.info("fold %s: %d test samples predicted", problem.fold, len(ids))
+    widths = sorted({v.shape[1] for v in values})
+    if len(widths) != 1:
+        raise CardError(
+            f"model {recipe.name!r}: predictions of {widths} columns in different folds",
+            "as many columns in each fold",
+            f"correct {recipe.adapter}",
+        )
+    write_predictions(
+        out, Predictions(np.array(folds), np.array(samples), np.concatenate(values), np.array(outputs, dtype=str))
+    )
+
+
+def _answer(
+    task: Task, recipe: Recipe, features: Features | None, seed: int, native: bool
+) -> Callable[[Problem], np.ndarray]:
+    """Return the function that turns a problem into a prediction."""
+    if native and recipe.features_of is None:
+        predictor = build(recipe, Predictor)
+        return lambda problem: predictor.predict(problem, seed)
+    if features is None:
+        raise InputDataError(
+            f"model {recipe.name!r}: no embedding was given", "the folder of an embedding", "run the rule embed first"
+        )
+    if native:
+        reader = build(recipe, PredictorFromFeatures)
+        return lambda problem: reader.predict_from(problem, features, seed)
+    return lambda problem: task.solve(problem, features, seed)
+
+
+def _checked(values: np.ndarray, problem: Problem, recipe: Recipe) -> np.ndarray:
+    values = np.asarray(values, dtype=np.float32)
+    n = len(problem.test_samples)
+    if values.ndim != 2 or len(values) != n or not np.isfinite(values).all():
+        raise CardError(
+            f"model {recipe.name!r} on task {problem.task!r}, fold {problem.fold}: a prediction of shape "
+            f"{values.shape}, {int((~np.isfinite(values)).sum())} values not finite",
+            f"a finite array with one row for each of {n} test samples",
+            f"correct {recipe.adapter}",
+        )
+    return values
