@@ -12,7 +12,7 @@ from sclong.tasks.gene_pairs.probe import gene_positions, probe
 
 
 class PairDegree(Predictor[PairContext]):
-    """How often both genes appear in positive training pairs: it knows which genes are studied, and no gene's nature."""
+    """How often both genes appear in positive training pairs: it measures which genes are studied."""
 
     def predict(self, problem: Problem[PairContext], seed: int) -> np.ndarray:
         """Return the sum over both genes of log(1 + positive training pairs); `seed` changes nothing."""

@@ -101,7 +101,7 @@ def test_files_that_do_not_belong_together_are_refused(world: Path, tmp_path: Pa
         TASK.prepare(swapped, {}, out)
     leaking = inputs_in(world)
     leaking["test_pairs"], leaking["test_labels"] = leaking["train_pairs"], leaking["train_labels"]
-    with pytest.raises(InputDataError, match="stand in two of the files"):
+    with pytest.raises(InputDataError, match="appear in two of the files"):
         TASK.prepare(leaking, {}, out)
     bad = tmp_path / "bad.txt"
     bad.write_text("A B\nA\n")
@@ -149,7 +149,7 @@ def test_test_labels_are_hidden_and_the_data_set_has_genes_but_no_cell(dataset: 
     assert np.isnan(problem.targets[problem.rows("test")]).all()
     assert np.isfinite(problem.targets[problem.rows("train")]).all()
     adata = anndata.read_h5ad(dataset / "expression.h5ad")
-    assert adata.n_obs == 0 and adata.var_names.tolist() == problem.context["gene_names"]
+    assert adata.n_obs == 0 and adata.var_names.tolist() == problem.context.annotated_genes
 
 
 # ------------------------------------------------------------------ controls
@@ -191,8 +191,8 @@ def test_go_answers(dataset: Path, split: pd.DataFrame) -> None:
         for m in (GoAnnotationCount(), GoSimilarity(), GoTermsSvd())
     )
     assert similarity > count + 0.1 and svd > count + 0.1
-    terms = problem.context["go_terms"].toarray() > 0
-    names = {g: i for i, g in enumerate(problem.context["gene_names"])}
+    terms = problem.context.go_terms.toarray() > 0
+    names = {g: i for i, g in enumerate(problem.context.annotated_genes)}
     a, b = (terms[names[problem.samples[c].iloc[problem.rows("test")[0]]]] for c in ("gene1", "gene2"))
     assert GoSimilarity().predict(problem, 0)[0, 0] == pytest.approx((a & b).sum() / max((a | b).sum(), 1))
 
