@@ -3,40 +3,13 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from sclong.benchmark.model import Embedder, Predictor, PredictorFromFeatures
+from sclong.config.cards import Recipe
 from sclong.errors import CardError
 
 Kind = TypeVar("Kind", Predictor, PredictorFromFeatures, Embedder)
-
-
-@dataclass(frozen=True)
-class Recipe:
-    """What of a model's card decides its results; all that a job is told of the card.
-
-    Attributes
-    ----------
-    name
-        Name of the model.
-    adapter
-        ``module:Class``.
-    options
-        Keyword arguments of the class.
-    features_of
-        The model whose embedding the adapter predicts from.
-    sees_truth, selects_on_test
-        Whether it is shown the test targets.
-    """
-
-    name: str
-    adapter: str
-    options: Mapping[str, Any] = field(default_factory=dict)
-    features_of: str | None = None
-    sees_truth: bool = False
-    selects_on_test: bool = False
 
 
 def build(recipe: Recipe, kind: type[Kind]) -> Kind:

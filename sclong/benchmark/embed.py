@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from sclong.benchmark.adapter import Recipe, build
+from sclong.benchmark.adapter import build
 from sclong.benchmark.features import write_features
 from sclong.benchmark.model import Embedder
+from sclong.config.cards import Recipe
 
 
 def embed_dataset(

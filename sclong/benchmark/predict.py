@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from sclong.benchmark.adapter import Recipe, build
+from sclong.benchmark.adapter import build
 from sclong.benchmark.features import read_features
 from sclong.benchmark.model import Predictor, PredictorFromFeatures
 from sclong.benchmark.predictions import write_predictions
@@ -15,6 +15,7 @@ from sclong.benchmark.problem import Features, Predictions, Problem
 from sclong.benchmark.registry import load_task
 from sclong.benchmark.split import read_split
 from sclong.benchmark.task import Task
+from sclong.config.cards import Recipe
 from sclong.errors import CardError, InputDataError
 from sclong.runlog import LOGGER
 

@@ -3,27 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from importlib.metadata import entry_points
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from sclong.errors import CardError, SclongError, nearest
+from sclong.errors import CardError, nearest
 
-Capability = Literal[
-    "cell_embedding",
-    "gene_embedding",
-    "contextual_embedding",
-    "perturbation_prediction",
-    "signature_prediction",
-    "response_prediction",
-    "synergy_prediction",
-    "edge_scores",
-    "integrated_embedding",
-    "pair_scores",
-    "static_gene_embedding",
-]
+Capability = Annotated[str, Field(pattern=r"^[a-z0-9_]+$")]
 Role = Literal["floor", "ceiling", "classical", "ablation", "model"]
 Name = Annotated[str, Field(pattern=r"^[a-z0-9_]+$")]
 PRESETS = ("demo", "small", "paper")
@@ -90,6 +81,34 @@ class BenchmarkCard(Strict):
         return spec if isinstance(spec, list) else [spec]
 
 
+@dataclass(frozen=True)
+class Recipe:
+    """What of a model's card decides its results: all that a job is told of the card.
+
+    A key that is added to the cards therefore reruns nothing, unless it is added here, too.
+
+    Attributes
+    ----------
+    name
+        Name of the model.
+    adapter
+        ``module:Class``.
+    options
+        Keyword arguments of the class.
+    features_of
+        The model whose embedding the adapter predicts from.
+    sees_truth, selects_on_test
+        Whether it is shown the test targets.
+    """
+
+    name: str
+    adapter: str
+    options: Mapping[str, Any] = field(default_factory=dict)
+    features_of: str | None = None
+    sees_truth: bool = False
+    selects_on_test: bool = False
+
+
 class ModelCard(Strict):
     """A model: anything that produces what a task needs."""
 
@@ -150,6 +169,10 @@ class ModelCard(Strict):
         options = {**self.options, **changed}
         return self.model_copy(update={"options": options, "preset_options": {}, "hours": hours, "preset_hours": {}})
 
+    def recipe(self) -> Recipe:
+        """Return what of the card decides the model's results."""
+        return Recipe(self.name, self.adapter, self.options, self.features_of, self.sees_truth, self.selects_on_test)
+
 
 Card = TypeVar("Card", bound=Strict)
 
@@ -199,12 +222,115 @@ def load_yaml(path: Path) -> Any:
 def load_card(path: Path, kind: type[Card]) -> Card:
     """Read and check one card; its file must carry its name.
 
+    A card that says ``like: <other>`` is the other card with its own lines over it; see :func:`laid_over`. The other is
+    looked for among all cards of its kind, in the folders below ``models`` or ``benchmarks``.
+
     Raises
     ------
     CardError
-        Unknown key (with the nearest valid one), wrong value, name that is not the file's.
+        Unknown key (with the nearest valid one), wrong value, name that is not the file's, or a ``like`` that leads
+        nowhere or in a circle.
     """
+    return _check_card(path, _resolved(path, _files(_root_of(path))), kind)
+
+
+def load_cards(folder: Path, kind: type[Card]) -> dict[str, Card]:
+    """Read every ``*.yaml`` of a folder and of the folders below, except those named ``optional``, by name.
+
+    Raises
+    ------
+    CardError
+        There is no such folder, two cards have one name, or a card is wrong (:func:`load_card`).
+    """
+    if not folder.is_dir():
+        raise CardError(f"no folder {folder}", "a folder of cards", "run from the repository's root")
+    files = _files(folder)
+    others = {**_files(_root_of(folder / "x")), **files}
+    return {name: _check_card(path, _resolved(path, others), kind) for name, path in files.items()}
+
+
+def installed_cards(group: str, kind: type[Card]) -> dict[str, Card]:
+    """Return the cards that other installed packages bring.
+
+    Parameters
+    ----------
+    group
+        Group of entry points, ``sclong.models`` or ``sclong.benchmarks``; the value of each is a package whose folder
+        holds cards.
+    kind
+        Class of the cards.
+
+    Raises
+    ------
+    CardError
+        An entry point names no package that is installed, or two packages bring cards of one name.
+    """
+    out: dict[str, Card] = {}
+    for point in entry_points(group=group):
+        spec = find_spec(point.value)
+        if spec is None or not spec.submodule_search_locations:
+            raise CardError(
+                f"entry point {point.name!r} of group {group}: {point.value}",
+                "an installed package whose folder holds cards",
+                "correct the entry points of the package that declares it",
+            )
+        for name, card in load_cards(Path(next(iter(spec.submodule_search_locations))), kind).items():
+            if name in out:
+                raise CardError(f"two installed packages bring a card {name!r}", "one card of each name", "rename one")
+            out[name] = card
+    return out
+
+
+def laid_over(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
+    """Return one mapping laid over another: mappings key by key, lists as a whole; null takes a key away."""
+    out = dict(base)
+    for key, value in over.items():
+        if value is None:
+            out.pop(key, None)
+        elif isinstance(value, Mapping) and isinstance(out.get(key), Mapping):
+            out[key] = laid_over(out[key], value)
+        else:
+            out[key] = value
+    return out
+
+
+def _root_of(path: Path) -> Path:
+    """Return the folder of all cards of a kind: the nearest one named models or benchmarks, else the card's own."""
+    return next((p for p in path.parents if p.name in ("models", "benchmarks")), path.parent)
+
+
+def _files(folder: Path) -> dict[str, Path]:
+    """Return the cards of a folder and of the folders below by name, in the order of names."""
+    out: dict[str, Path] = {}
+    for path in sorted(folder.rglob("*.yaml"), key=lambda p: p.stem):
+        if "optional" in path.relative_to(folder).parts[:-1]:
+            continue
+        if path.stem in out:
+            raise CardError(
+                f"two cards named {path.stem!r}: {out[path.stem]} and {path}", "one card of each name", "rename one"
+            )
+        out[path.stem] = path
+    return out
+
+
+def _resolved(path: Path, others: Mapping[str, Path], seen: tuple[str, ...] = ()) -> dict[str, Any]:
+    """Read a card, laid over the one that it is like."""
     raw = load_yaml(path)
+    name = raw.pop("like", None) if isinstance(raw, dict) else None
+    if name is None:
+        return raw
+    if name not in others or name in (*seen, path.stem):
+        like = nearest(str(name), others)
+        found = "is like itself" if name in others else "no such card"
+        raise CardError(
+            f"{path}: like: {name} ({found})",
+            "the name of another card of the same kind",
+            f"write like: {like[0]}" if like and name not in others else "write the card's lines out",
+        )
+    return laid_over(_resolved(others[name], others, (*seen, path.stem)), raw)
+
+
+def _check_card(path: Path, raw: Any, kind: type[Card]) -> Card:
     try:
         card = kind.model_validate(raw)
     except ValidationError as error:
@@ -216,45 +342,3 @@ def load_card(path: Path, kind: type[Card]) -> Card:
             f"{path}: the card is named {name!r}", f"the name of its file, {path.stem!r}", "rename one of the two"
         )
     return card
-
-
-def load_cards(folder: Path, kind: type[Card]) -> dict[str, Card]:
-    """Read every ``*.yaml`` of a folder, by name."""
-    if not folder.is_dir():
-        raise CardError(f"no folder {folder}", "a folder of cards", "run from the repository's root")
-    return {p.stem: load_card(p, kind) for p in sorted(folder.glob("*.yaml"))}
-
-
-def check_features_of(models: Mapping[str, ModelCard]) -> None:
-    """Check that the models whose embeddings others answer from are among those that are asked for.
-
-    Raises
-    ------
-    CardError
-        When one is not.
-    """
-    for card in models.values():
-        if card.features_of is not None and card.features_of not in models:
-            raise CardError(
-                f"model {card.name!r} answers from the embedding of {card.features_of!r}, which is not asked for",
-                "both of them",
-                f"add {card.features_of} to models, or leave {card.name} out",
-            )
-
-
-def meets(benchmark: BenchmarkCard, model: ModelCard) -> Literal["native", "embedding"] | None:
-    """Say how a model meets a benchmark: it answers itself, by its embedding and the task's head, or not at all."""
-    native, *embeddings = benchmark.needs
-    if native in model.provides:
-        # what no model may embed, a model that reads another's embedding cannot answer
-        return None if model.features_of and not embeddings else "native"
-    return "embedding" if set(embeddings) & set(model.provides) else None
-
-
-def missing_input(spec: DataSpec, model: ModelCard) -> str | None:
-    """Return the first thing that a model asks of a data set (``needs_inputs``) and the data set does not have."""
-    has = {*spec.inputs, *(["counts"] if spec.options.get("value_kind", "counts") == "counts" else [])}
-    return next((need for need in model.needs_inputs if need not in has), None)
-
-
-__all__ = ["BenchmarkCard", "Capability", "CardError", "DataSpec", "ModelCard", "PaperNumber", "SclongError"]

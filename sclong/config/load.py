@@ -16,6 +16,7 @@ from sclong.config.cards import (
     Name,
     Strict,
     describe_validation,
+    installed_cards,
     load_cards,
     load_yaml,
 )
@@ -28,7 +29,7 @@ from sclong.config.sections import (
     PretrainConfig,
     VocabularyConfig,
 )
-from sclong.errors import ConfigError, nearest
+from sclong.errors import CardError, ConfigError, nearest
 
 
 class Preset(Strict):
@@ -140,7 +141,10 @@ def load_architecture(name: str, folder: Path = Path("config")) -> Architecture:
 
 
 def select_cards(config: Config, root: Path = Path(".")) -> tuple[dict[str, BenchmarkCard], dict[str, ModelCard]]:
-    """Return the benchmark cards and the model cards that the configuration asks for.
+    """Return the benchmark cards and the model cards that the configuration selects.
+
+    Cards are those of the configuration's folder and those that installed packages bring (entry points of the groups
+    ``sclong.benchmarks`` and ``sclong.models``).
 
     Raises
     ------
@@ -148,12 +152,38 @@ def select_cards(config: Config, root: Path = Path(".")) -> tuple[dict[str, Benc
         A name in ``benchmarks`` or ``models`` that has no card.
     """
     folder = root / config.cards_dir
-    benchmarks = load_cards(folder / "benchmarks", BenchmarkCard)
-    models = load_cards(folder / "models", ModelCard)
+    benchmarks = all_cards(folder / "benchmarks", BenchmarkCard)
+    models = all_cards(folder / "models", ModelCard)
     return _chosen(config.benchmarks, benchmarks, "benchmarks"), _chosen(config.models, models, "models")
 
 
 Item = TypeVar("Item", BenchmarkCard, ModelCard)
+
+
+def all_cards(folder: Path, kind: type[Item]) -> dict[str, Item]:
+    """Return the cards of a folder and those that installed packages bring.
+
+    Parameters
+    ----------
+    folder
+        ``.../benchmarks`` or ``.../models``; its name is also that of the group of entry points.
+    kind
+        Class of the cards.
+
+    Raises
+    ------
+    CardError
+        An installed package brings a card that the folder has, too.
+    """
+    own, foreign = load_cards(folder, kind), installed_cards(f"sclong.{folder.name}", kind)
+    both = sorted({*own} & {*foreign})
+    if both:
+        raise CardError(
+            f"cards {', '.join(both)} are both in {folder} and in an installed package",
+            "one card of each name",
+            "rename or remove one of the two",
+        )
+    return dict(sorted({**own, **foreign}.items()))
 
 
 def _chosen(names: list[str] | Literal["all"], cards: dict[str, Item], key: str) -> dict[str, Item]:

@@ -47,6 +47,8 @@ def write_census_part(
     vocabulary: Vocabulary,
     filters: CellFilters,
     config: CensusConfig,
+    *,
+    code: str,
 ) -> None:
     """Write the cells of one part of the Census as shards; killed, it goes on where it was.
 
@@ -60,6 +62,8 @@ def write_census_part(
         As :func:`~sclong.corpus.part.write_part`.
     config
         Which release, which cells.
+    code
+        Hash of the meaning of the code: a part that other code began is begun anew.
     """
     table = read_tsv(datasets, ["dataset_id", "part"], dtype={"dataset_id": str, "part": int})
     names = table.loc[table["part"] == part, "dataset_id"].tolist()
@@ -68,5 +72,6 @@ def write_census_part(
             DataSet(name, SOURCE, partial(stream_dataset, census, name, config), f"Census data set {name}")
             for name in names
         ]
-        identity = {"census": config.model_dump(exclude={"uri", "tiledb", "parts", "piece_cells"}), "datasets": names}
+        release = config.model_dump(exclude={"uri", "tiledb", "parts", "piece_cells"})
+        identity = {"census": release, "datasets": names, "code": code}
         write_part(sets, out, work_dir, vocabulary, filters, identity, may_be_empty=True)

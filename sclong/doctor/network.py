@@ -17,7 +17,7 @@ HTTP_CLOCK_S = 60.0
 
 def addresses(case: Case) -> list[str]:
     """Return addresses to try: a file of each of the first hosts of files, the package index, the Census."""
-    below = case.plan.fetched("sources") + "/"
+    below = case.plan.paths.fetched("sources") + "/"
     keys = [path.removeprefix(below) for job in case.jobs if job.rule == "fetch" for path in job.outputs]
     rows = [case.plan.sources[key] for key in sorted(keys) if key in case.plan.sources]
     first: dict[str, str] = {}

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 
-from sclong.config.cards import BenchmarkCard, DataSpec
+from sclong.config.cards import BenchmarkCard
 from sclong.config.sections import CorpusConfig, CorpusSource, VocabularyConfig
 from sclong.errors import ConfigError, nearest
+from sclong.plan.availability import Availability
 
 
 @dataclass(frozen=True)
@@ -49,9 +50,8 @@ class CorpusPlan:
 def plan_corpus(
     corpus: CorpusConfig,
     vocabulary: VocabularyConfig,
-    lost: Callable[[list[str]], list[str]],
+    files: Availability,
     cards: Mapping[str, BenchmarkCard],
-    choose_data: Callable[[BenchmarkCard], tuple[DataSpec | None, str]],
 ) -> CorpusPlan:
     """Work out the corpus.
 
@@ -59,19 +59,17 @@ def plan_corpus(
     ----------
     corpus, vocabulary
         Sections of the configuration.
-    lost
-        Which of some addresses cannot be had.
+    files
+        Which files can be had.
     cards
-        All benchmark cards, whichever are asked for: what is trained on does not depend on what is judged.
-    choose_data
-        Card -> data of it that can be had, or why none can.
+        All benchmark cards, whichever are selected: what is trained on does not depend on what is judged.
 
     Raises
     ------
     ConfigError
         ``exclude_benchmarks`` names a benchmark without a card.
     """
-    sources = {s.name: s for s in corpus.sources if not (s.optional and lost([s.input]))}
+    sources = {s.name: s for s in corpus.sources if not (s.optional and files.lost([s.input]))}
     rule = vocabulary.mode == "rule"
     excluded, not_excluded = {}, {}
     for name in corpus.exclude_benchmarks:
@@ -82,11 +80,11 @@ def plan_corpus(
                 f"names of {', '.join(sorted(cards))}",
                 f"write {like[0]!r}" if like else "remove the name",
             )
-        spec, why = choose_data(cards[name])
-        if spec is None:
-            not_excluded[name] = why
+        choice = files.choose(cards[name])
+        if choice.spec is None:
+            not_excluded[name] = choice.why
         else:
-            excluded[spec.dataset] = name
+            excluded[choice.spec.dataset] = name
     n_parts = corpus.census.parts if corpus.census else 0
     return CorpusPlan(
         sources=sources,

@@ -129,7 +129,7 @@ def kind_of(rule: str, plan: Plan) -> str:
 
 def cells_of_corpus(plan: Plan) -> tuple[int | None, str]:
     """Return the number of cells of the corpus, and how it is known."""
-    manifest = Path(plan.result("corpus", "manifest.tsv"))
+    manifest = Path(plan.paths.result("corpus", "manifest.tsv"))
     if manifest.is_file():
         return int(read_tsv(manifest)["cells_kept"].astype(float).sum()), f"counted in {manifest}"
     census = plan.config.corpus.census
@@ -218,7 +218,7 @@ def _rule_cost(kind: str, jobs: Sequence[Job], plan: Plan, cells: int | None) ->
 
 def _fetching(plan: Plan, jobs: Sequence[Job], cells: int | None, counted: str) -> list[Figure]:
     """Return bytes that come over the network, and from a mirror folder."""
-    below = plan.fetched("sources") + "/"
+    below = plan.paths.fetched("sources") + "/"
     keys = [path.removeprefix(below) for job in jobs if job.rule == "fetch" for path in job.outputs]
     status = availability(keys, plan.sources, plan.config.data_dir, plan.config.mirror, plan.config.offline)
     size = {

@@ -13,10 +13,9 @@ from sclong.io.files import read_json, write_text
 from sclong.io.tables import read_tsv
 from sclong.provenance import environment
 from sclong.report.corpus_figure import corpus_figure
+from sclong.report.drawing import Drawing
 from sclong.report.figures import ROLE_COLOURS, scores_figure, training_figure
 from sclong.report.tables import read_metrics
-from sclong.tasks.batch_integration.figure import integration_pictures, setting
-from sclong.tasks.genetic_perturbation.figure import perturbation_figure
 
 if TYPE_CHECKING:
     from sclong.config.cards import PaperNumber
@@ -79,10 +78,9 @@ def write_page(
             {
                 "card": plan.benchmarks[name],
                 "spec": plan.data[name],
-                "figure": _figure(plan, table, scores, name),
+                "figures": figures(plan, table, scores, name),
                 "matrix": matrix(table, name),
-                "picture": _picture(plan, name),
-                "setting": _settings(plan, name),
+                "notes": row_notes(plan, name),
                 "paper": table[(table["benchmark"] == name) & table["paper_value"].notna()].to_dict("records"),
                 "unmatched": _unmatched(plan, name),
             }
@@ -90,7 +88,7 @@ def write_page(
         ],
         models=plan.models,
         colours=ROLE_COLOURS,
-        not_applicable=plan.not_applicable(),
+        not_applicable=plan.rows.not_applicable(),
         skipped=plan.skipped,
         training=training_figure(log),
         held_out=_held_out(log),
@@ -105,28 +103,35 @@ def write_page(
     write_text(path, html)
 
 
-def _figure(plan: Plan, summary: pd.DataFrame, scores: pd.DataFrame, benchmark: str) -> str:
-    card = plan.benchmarks[benchmark]
-    if card.task == "genetic_perturbation":
-        published = {name: model.published_as for name, model in plan.models.items()}
-        return perturbation_figure(summary, scores, benchmark, card, published)
-    return scores_figure(summary, scores, benchmark)
+def figures(plan: Plan, summary: pd.DataFrame, scores: pd.DataFrame, benchmark: str) -> list[str]:
+    """Draw the figures of a benchmark: the standard one, the task's own, or both (see ``Task.figure``)."""
+    task = plan.rows.task_of(benchmark)
+    standard = [] if task.figure == "scores" else [scores_figure(summary, scores, benchmark)]
+    if task.figure is None:
+        return standard
+    drawing = Drawing(
+        card=plan.benchmarks[benchmark],
+        models=plan.models,
+        summary=summary,
+        scores=scores,
+        dataset=Path(plan.paths.result("datasets", plan.data[benchmark].dataset)),
+        predictions={model: Path(path) for model, path in plan.rows.pictured(benchmark).items()},
+    )
+    return [*standard, task.function("figure")(drawing)]
 
 
-def _picture(plan: Plan, benchmark: str) -> str:
-    files = plan.pictured(benchmark)
-    dataset = plan.result("datasets", plan.data[benchmark].dataset)
-    return integration_pictures(dataset, files, plan.models) if files else ""
-
-
-def _settings(plan: Plan, benchmark: str) -> dict[str, str]:
-    """Return model -> what it has seen of the data: said where it matters."""
-    return {model: setting(plan.models[model]) for model in plan.pictured(benchmark)}
+def row_notes(plan: Plan, benchmark: str) -> dict[str, str]:
+    """Return model -> what is to be said beside its row, where the task says something (``row_note``)."""
+    task = plan.rows.task_of(benchmark)
+    if task.figure != "predictions":
+        return {}
+    note = task.function("figure", "row_note")
+    return {model: note(plan.models[model]) for model in plan.rows.models_of(benchmark)}
 
 
 def _unmatched(plan: Plan, benchmark: str) -> list[PaperNumber]:
     """Return the published numbers of a benchmark whose model has no row."""
-    rows = {(plan.models[m].published_as or m).lower() for m in plan.models_of(benchmark)}
+    rows = {(plan.models[m].published_as or m).lower() for m in plan.rows.models_of(benchmark)}
     return [p for p in plan.benchmarks[benchmark].paper if p.model.lower() not in rows]
 
 

@@ -30,15 +30,16 @@ from sclong.runlog import LOGGER
 from sclong.seeding import derive_seed
 from sclong.train.dataset import PretrainingCells
 from sclong.train.evaluation import BASELINE_CELLS, baselines, evaluate
+from sclong.train.identity import claim_work_dir, planned_identity
 from sclong.train.journal import Journal
 from sclong.train.loader import CellLoader
 from sclong.train.optim import make_optimizer, rate_of_step, set_learning_rate
 from sclong.train.parallel import Replica, World, choose_device, joined
-from sclong.train.state import claim_work_dir, restore_newest, save_state
+from sclong.train.state import restore_newest, save_state
 from sclong.train.step import Batch, DivergenceError, StepResult, training_step
 from sclong.train.stop import StopRequest, TrainingStoppedError
 
-__all__ = ["NO_EFFECT", "DivergenceError", "TrainingStoppedError", "choose_device", "pretrain"]
+__all__ = ["DivergenceError", "TrainingStoppedError", "choose_device", "pretrain"]
 
 
 @dataclass
@@ -337,8 +338,7 @@ def training_identity(
 ) -> Mapping[str, Any]:
     """Return what fixes the result of a training."""
     return {
-        "architecture": arch.model_dump(),
-        "pretrain": config.model_dump(exclude=NO_EFFECT),
+        **planned_identity(arch, config),
         "vocabulary": vocabulary.hash,
         "go_graph": sha256_file(go_graph_path),
         "gene2vec": None if gene2vec is None else sha256_file(Path(gene2vec) / "gene_vectors.npz"),

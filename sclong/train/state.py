@@ -33,50 +33,6 @@ from sclong.train.parallel import World
 FORMAT = 2
 
 
-def claim_work_dir(work_dir: Path, identity: Mapping[str, Any]) -> None:
-    """Write down what is trained in a folder, or check that it is the same training.
-
-    Parameters
-    ----------
-    work_dir
-        Folder of one training; made if it is not there.
-    identity
-        JSON values that fix the result: architecture, configuration, hashes of vocabulary, graph and corpus.
-
-    Raises
-    ------
-    CheckpointError
-        When the folder holds another training; names each thing that differs.
-    """
-    path = work_dir / "identity.json"
-    if not path.is_file():
-        write_json(path, identity)
-        return
-    there, asked = flatten(read_json(path)), flatten(identity)
-    different = [
-        f"{key}: {there.get(key, 'nothing')} there, {asked.get(key, 'nothing')} asked for"
-        for key in sorted({*there, *asked})
-        if there.get(key) != asked.get(key)
-    ]
-    if different:
-        raise CheckpointError(
-            f"{work_dir} holds checkpoints of another training; " + "; ".join(different),
-            "a training goes on with what it began with",
-            f"choose another folder, or remove {work_dir} to begin anew",
-        )
-
-
-def flatten(value: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Return nested mappings as one, keys joined by dots."""
-    out: dict[str, Any] = {}
-    for key, item in value.items():
-        if isinstance(item, Mapping):
-            out.update(flatten(item, f"{prefix}{key}."))
-        else:
-            out[f"{prefix}{key}"] = item
-    return out
-
-
 def tensors_of(model: torch.nn.Module, optimizer: torch.optim.Optimizer, world: World) -> dict[str, torch.Tensor]:
     """Return all tensors of a training as this process holds them: whole, or its shards."""
     tensors = {f"model.{name}": tensor for name, tensor in model.state_dict().items()}

@@ -5,9 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from sclong.config.cards import BenchmarkCard, ModelCard, load_card, meets
+from sclong.config.cards import BenchmarkCard, ModelCard, load_card, load_cards
 from sclong.config.load import load_architecture, load_config, schema, select_cards
 from sclong.errors import CardError, ConfigError, SclongError
+from sclong.plan.rows import meets
 
 
 @pytest.fixture(autouse=True)
@@ -58,14 +59,14 @@ def test_schema_file_is_in_step(root: Path) -> None:
 
 def test_card_name_must_be_its_file(tmp_path: Path) -> None:
     path = tmp_path / "other.yaml"
-    path.write_text((Path("config/models/sclong.yaml")).read_text())
+    path.write_text((Path("config/models/embedders/sclong.yaml")).read_text())
     with pytest.raises(CardError, match="named 'sclong'"):
         load_card(path, ModelCard)
 
 
 def test_card_refuses_unknown_keys(tmp_path: Path) -> None:
     path = tmp_path / "sclong.yaml"
-    path.write_text(Path("config/models/sclong.yaml").read_text() + "\nprovide: [x]\n")
+    path.write_text(Path("config/models/embedders/sclong.yaml").read_text() + "\nprovide: [x]\n")
     with pytest.raises(CardError, match="provides"):
         load_card(path, ModelCard)
 
@@ -73,20 +74,17 @@ def test_card_refuses_unknown_keys(tmp_path: Path) -> None:
 def test_every_card_agrees_with_its_task_and_its_adapter() -> None:
     import importlib
 
-    from sclong.benchmark.model import Embedder
-    from sclong.benchmark.run import load_adapter, load_task
+    from sclong.benchmark.adapter import build
+    from sclong.benchmark.model import Embedder, Predictor, PredictorFromFeatures
+    from sclong.plan.rows import check_benchmark
 
     benchmarks, models = select_cards(load_config({}))
     for card in benchmarks.values():
-        task = load_task(card.task)
-        assert card.needs[0] == task.native and card.needs[1:2] in ([], [task.needs]), card.name
-        assert card.primary_metric in task.metrics, card.name
-        for number in card.paper:
-            assert number.metric in task.metrics, (card.name, number)
+        check_benchmark(card)
     for model in models.values():
-        adapter = load_adapter(model)
         embeds = any(p.endswith("_embedding") and p != "integrated_embedding" for p in model.provides)
-        assert isinstance(adapter, Embedder) == embeds, model.name
+        kind = Embedder if embeds else PredictorFromFeatures if model.features_of else Predictor
+        assert isinstance(build(model.recipe(), kind), kind), model.name
         assert importlib.import_module(model.adapter.partition(":")[0])
 
 
@@ -111,5 +109,5 @@ def test_errors_say_three_things() -> None:
 
 
 def test_paper_numbers_are_attached() -> None:
-    card = load_card(Path("config/benchmarks/norman.yaml"), BenchmarkCard)
+    card = load_cards(Path("config/benchmarks"), BenchmarkCard)["norman"]
     assert any(p.model == "scLong" and p.value == 0.625 for p in card.paper)

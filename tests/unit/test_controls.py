@@ -8,11 +8,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from sclong.benchmark.adapter import build
 from sclong.benchmark.controls import Constant, RandomNormal, Shuffled, TrainMean, Truth
 from sclong.benchmark.model import Predictor
 from sclong.benchmark.problem import Problem
-from sclong.benchmark.run import load_adapter
-from sclong.config.cards import ModelCard, load_card, load_yaml
+from sclong.config.cards import ModelCard, load_card
 from sclong.errors import InputDataError
 from sclong.seeding import rng
 
@@ -96,17 +96,7 @@ def test_truth_needs_to_be_shown() -> None:
 
 @pytest.mark.parametrize("name", CARDS)
 def test_cards_load_and_name_their_adapter(root: Path, name: str) -> None:
-    card = load_card(root / "config" / "models" / f"{name}.yaml", ModelCard)
-    assert isinstance(load_adapter(card), Predictor)
+    card = load_card(root / "config" / "models" / "controls" / f"{name}.yaml", ModelCard)
+    assert isinstance(build(card.recipe(), Predictor), Predictor)
     assert card.sees_truth == (card.role == "ceiling") == (name == "truth")
     assert card.deterministic == (name not in {"shuffled", "random_normal"})
-
-
-@pytest.mark.parametrize("name", ["norman", "l1000"])
-def test_published_numbers_name_metrics_that_are_scored(root: Path, name: str) -> None:
-    from sclong.benchmark.run import load_task
-
-    card = load_yaml(root / "config" / "benchmarks" / f"{name}.yaml")
-    task = load_task(card["task"])
-    assert card["needs"] == [task.native, task.needs] and card["primary_metric"] in task.metrics
-    assert {p["metric"] for p in card["paper"]} <= set(task.metrics)

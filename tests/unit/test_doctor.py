@@ -222,7 +222,7 @@ def test_versions_are_compared_with_the_pins(case: Callable[..., Case], monkeypa
 
 def fetches(plan: Plan, n: int) -> list[Job]:
     rows = [s for s in plan.sources.values() if s.kind == "https"][:n]
-    return [Job("fetch", outputs=[plan.fetched("sources", s.id, s.file)]) for s in rows]
+    return [Job("fetch", outputs=[plan.paths.fetched("sources", s.id, s.file)]) for s in rows]
 
 
 def test_hosts_of_the_plans_files_are_asked(case: Callable[..., Case]) -> None:

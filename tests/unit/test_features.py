@@ -7,10 +7,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from sclong.benchmark.adapter import build
 from sclong.benchmark.features import read_features, write_features
 from sclong.benchmark.model import Embedder
-from sclong.benchmark.run import load_adapter
-from sclong.config.cards import ModelCard, load_card
+from sclong.config.cards import ModelCard, load_cards
 from sclong.embed.result import Embedding
 from sclong.errors import InputDataError
 
@@ -68,6 +68,6 @@ def test_folder_that_is_none_says_so(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["sclong", "sclong_random", "pca"])
 def test_cards_name_adapters_that_take_their_options(root: Path, name: str) -> None:
-    card = load_card(root / "config/models" / f"{name}.yaml", ModelCard)
-    assert isinstance(load_adapter(card), Embedder)
+    card = load_cards(root / "config/models", ModelCard)[name]
+    assert isinstance(build(card.recipe(), Embedder), Embedder)
     assert "cell_embedding" in card.provides and "gene_embedding" in card.provides

@@ -162,7 +162,7 @@ def test_bytes_to_fetch_are_those_of_the_rows_that_are_not_here(root: Path, tmp_
     first, second = [s for s in plan.sources.values() if s.kind == "https"][:2]
     (tmp_path / first.id).mkdir()
     (tmp_path / first.id / first.file).write_text("x")
-    jobs = [Job("fetch", outputs=[plan.fetched("sources", s.id, s.file)]) for s in (first, second)]
+    jobs = [Job("fetch", outputs=[plan.paths.fetched("sources", s.id, s.file)]) for s in (first, second)]
     costs = work_out(plan, jobs)
     assert costs.figure("files to copy from the mirror").value == first.bytes
     assert costs.figure("files to fetch over the network").value == second.bytes

@@ -1,15 +1,18 @@
 """The two protocols: what a row may see, and how it is marked."""
 
+import sys
 from pathlib import Path
+from types import ModuleType
 
 import numpy as np
 import pandas as pd
 import pytest
 from pydantic import ValidationError
 
-from sclong.benchmark import run
+from sclong.benchmark import predict, score
 from sclong.benchmark.model import Predictor
-from sclong.benchmark.problem import Predictions, Problem
+from sclong.benchmark.predictions import read_predictions
+from sclong.benchmark.problem import Context, Predictions, Problem
 from sclong.benchmark.task import Task
 from sclong.config.cards import BenchmarkCard, ModelCard, load_cards
 from sclong.report.tables import summarize
@@ -36,34 +39,33 @@ BENCHMARK = BenchmarkCard(
 MODEL = {"title": "", "summary": "", "version": 1, "adapter": "x:Y", "provides": ["response_prediction"]}
 
 
-class Toy(Task):
-    """The truth of every sample is 1."""
+TASK = Task(
+    name="toy",
+    package="toy_task",
+    title="Toy",
+    native="response_prediction",
+    needs=("cell_embedding",),
+    metrics={"error": "min"},
+    head_draws=False,
+)
+"""The truth of every sample is 1."""
 
-    name, native, needs, metrics = "toy", "response_prediction", "cell_embedding", {"error": "min"}
 
-    def prepare(self, inputs, options, out):
-        return {}
+def problems(dataset, split, *, sees_truth=False):
+    for fold, rows in split.groupby("fold"):
+        samples = rows.set_index("sample")[["part", "scenario"]]
+        targets = np.ones((len(samples), 1), np.float32)
+        if not sees_truth:
+            targets[samples["part"] == "test"] = np.nan
+        yield Problem("toy", fold, samples, targets, ["y"], Context())
 
-    def split(self, dataset, policy, options, seed):
-        return SPLIT
 
-    def problems(self, dataset, split, *, sees_truth=False):
-        for fold, rows in split.groupby("fold"):
-            samples = rows.set_index("sample")[["part", "scenario"]]
-            targets = np.ones((len(samples), 1), np.float32)
-            if not sees_truth:
-                targets[samples["part"] == "test"] = np.nan
-            yield Problem("toy", fold, samples, targets, ["y"])
-
-    def solve(self, problem, features, seed):
-        raise NotImplementedError
-
-    def score(self, dataset, split, predictions: Predictions):
-        wanted = predictions.values[np.isin(predictions.fold, split["fold"].unique())]
-        return pd.DataFrame(
-            [("all", "error", float(np.abs(wanted - 1).mean()), len(wanted), "samples")],
-            columns=["scenario", "metric", "value", "n", "unit"],
-        )
+def scores(dataset, split, predictions: Predictions):
+    wanted = predictions.values[np.isin(predictions.fold, split["fold"].unique())]
+    return pd.DataFrame(
+        [("all", "error", float(np.abs(wanted - 1).mean()), len(wanted), "samples")],
+        columns=["scenario", "metric", "value", "n", "unit"],
+    )
 
 
 class Peeks(Predictor):
@@ -76,8 +78,13 @@ class Peeks(Predictor):
 
 @pytest.fixture
 def toy(tmp_path, monkeypatch):
-    monkeypatch.setattr(run, "load_task", lambda name: Toy())
-    monkeypatch.setattr(run, "load_adapter", lambda card: Peeks())
+    for step, function in (("problems", problems), ("score", scores)):
+        module = ModuleType(f"toy_task.{step}")
+        setattr(module, step, function)
+        monkeypatch.setitem(sys.modules, module.__name__, module)
+    for step in (predict, score):
+        monkeypatch.setattr(step, "load_task", lambda name: TASK)
+    monkeypatch.setattr(predict, "build", lambda recipe, kind: Peeks())
     (tmp_path / "data").mkdir()
     (tmp_path / "data/x").write_text("x")
     SPLIT.to_csv(tmp_path / "split.tsv", sep="\t", index=False)
@@ -86,7 +93,7 @@ def toy(tmp_path, monkeypatch):
 
 def answered(folder, card):
     out = folder / "predictions" / card.name / "seed0.npz"
-    run.predict(BENCHMARK, card, folder / "data", folder / "split.tsv", None, 0, out)
+    predict.predict("toy", card.recipe(), folder / "data", folder / "split.tsv", None, 0, out, native=True)
     return out
 
 
@@ -94,7 +101,7 @@ def test_only_a_published_row_that_says_so_sees_test_targets(toy):
     strict = ModelCard(name="strict", role="model", **MODEL)
     paper = ModelCard(name="paper", role="model", protocol="paper", **MODEL)
     selects = ModelCard(name="selects", role="model", protocol="paper", selects_on_test=True, **MODEL)
-    seen = {c.name: run.read_predictions(answered(toy, c)).values[:, 0].tolist() for c in (strict, paper, selects)}
+    seen = {c.name: read_predictions(answered(toy, c)).values[:, 0].tolist() for c in (strict, paper, selects)}
     assert seen == {"strict": [0, 0, 1, 1], "paper": [0, 0, 1, 1], "selects": [1, 1, 1, 1]}
 
 
@@ -108,10 +115,8 @@ def test_a_strict_card_cannot_select_on_test_nor_see_the_truth():
 def test_rows_carry_their_protocol_and_every_fold_has_its_score(toy):
     card = ModelCard(name="strict", role="model", **MODEL)
     files = [answered(toy, card)]
-    spec = BENCHMARK.alternatives("demo")[0]
-    run.score(
-        BENCHMARK,
-        spec,
+    score.score(
+        score.Scored("toy", "toy", "toy", 1),
         toy / "data",
         toy / "split.tsv",
         files,

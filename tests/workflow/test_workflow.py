@@ -62,7 +62,7 @@ def test_every_benchmark_of_the_paper_has_a_target_and_a_rule(root: Path, name: 
         plan = make_plan({})
     finally:
         os.chdir(cwd)
-    assert plan.result(f"{name}_metrics.tsv") in plan.metrics()
+    assert plan.paths.result(f"{name}_metrics.tsv") in plan.metrics()
 
 
 def test_the_lint_is_clean(clone: Path) -> None:

@@ -5,9 +5,9 @@ for dataset, (card, spec) in plan.datasets.items():
         name:
             f"prepare_{dataset}"
         input:
-            **{role: plan.paths(value) for role, value in spec.inputs.items()},
+            **{role: plan.paths.paths(value) for role, value in spec.inputs.items()},
         output:
-            directory(plan.result("datasets", dataset)),
+            directory(result("datasets", dataset)),
         log:
             log_of("prepare", dataset),
         benchmark:
@@ -19,9 +19,10 @@ for dataset, (card, spec) in plan.datasets.items():
             mem_mb=grows(4000),
             runtime=grows(60),
         params:
-            benchmark=card.name,
+            task=card.task,
+            dataset=dataset,
             options=spec.options,
-            code=plan.code(plan.task_module(card.name)),
+            code=code_of("prepare", load_task(card.task).module("prepare")),
         message:
             f"Preparing data set {dataset}"
         script:
@@ -34,9 +35,9 @@ for name, spec in plan.data.items():
         name:
             f"split_{name}"
         input:
-            dataset=plan.result("datasets", spec.dataset),
+            dataset=result("datasets", spec.dataset),
         output:
-            plan.result("splits", f"{name}.tsv"),
+            result("splits", f"{name}.tsv"),
         log:
             log_of("split", name),
         benchmark:
@@ -48,11 +49,11 @@ for name, spec in plan.data.items():
             mem_mb=grows(2000),
             runtime=grows(30),
         params:
-            benchmark=name,
+            task=plan.benchmarks[name].task,
             policy=[spec.split, spec.split_options, plan.benchmarks[name].split_seed],
-            code=plan.code(plan.task_module(name)),
+            code=code_of("split", plan.rows.task_of(name).module("split")),
         message:
-            f"Cutting {name}: {spec.split}"
+            f"Splitting {name}: {spec.split}"
         script:
             "../scripts/split.py"
 
@@ -60,11 +61,11 @@ for name, spec in plan.data.items():
         name:
             f"predict_{name}"
         input:
-            dataset=plan.result("datasets", spec.dataset),
-            split=plan.result("splits", f"{name}.tsv"),
-            features=plan.features_of(name),
+            dataset=result("datasets", spec.dataset),
+            split=result("splits", f"{name}.tsv"),
+            features=plan.rows.features_of(name),
         output:
-            plan.result("predictions", name, "{model}", "seed{seed}.npz"),
+            result("predictions", name, "{model}", "seed{seed}.npz"),
         log:
             log_of("predict", name, "{model}", "seed{seed}"),
         benchmark:
@@ -77,11 +78,12 @@ for name, spec in plan.data.items():
             runtime=lambda wildcards, attempt: int(60 * plan.models[wildcards.model].hours * attempt),
             gpu=lambda wildcards: gpus_of(plan.models[wildcards.model]),
         params:
-            benchmark=name,
-            card=lambda wildcards: plan.models[wildcards.model].model_dump(),
-            code=plan.code_of_prediction(name),
+            task=plan.benchmarks[name].task,
+            recipe=lambda wildcards: plan.rows.recipe_of(wildcards.model),
+            native=is_native(name),
+            code=code_of_prediction(name),
         message:
-            f"Answering {name} with {{wildcards.model}}, seed {{wildcards.seed}}"
+            f"Predicting {name} with {{wildcards.model}}, seed {{wildcards.seed}}"
         script:
             "../scripts/predict.py"
 
@@ -89,17 +91,17 @@ for name, spec in plan.data.items():
         name:
             f"score_{name}"
         input:
-            dataset=plan.result("datasets", spec.dataset),
-            split=plan.result("splits", f"{name}.tsv"),
-            predictions=plan.predictions(name),
+            dataset=result("datasets", spec.dataset),
+            split=result("splits", f"{name}.tsv"),
+            predictions=plan.rows.predictions(name),
         output:
             metrics=report(
-                plan.result(f"{name}_metrics.tsv"),
+                result(f"{name}_metrics.tsv"),
                 category="Benchmarks",
                 caption="../report/metrics.rst",
                 labels={"benchmark": name},
             ),
-            units=plan.result("scores", f"{name}.tsv"),
+            units=result("scores", f"{name}.tsv"),
         log:
             log_of("score", name),
         benchmark:
@@ -111,9 +113,14 @@ for name, spec in plan.data.items():
             mem_mb=grows(4000),
             runtime=grows(60),
         params:
-            benchmark=name,
-            version=plan.benchmarks[name].version,
-            code=plan.code(plan.task_module(name)),
+            scored=dict(
+                benchmark=name,
+                task=plan.benchmarks[name].task,
+                dataset=spec.dataset,
+                version=plan.benchmarks[name].version,
+            ),
+            protocols={m: plan.models[m].protocol for m in plan.rows.models_of(name)},
+            code=code_of("score", plan.rows.task_of(name).module("score")),
         message:
             f"Scoring {name}"
         script:
@@ -126,7 +133,7 @@ for name in plan.blocked:
         name:
             f"score_{name}"
         output:
-            plan.result(f"{name}_metrics.tsv"),
+            result(f"{name}_metrics.tsv"),
         log:
             log_of("score", name),
         benchmark:

@@ -6,7 +6,11 @@ from snakemake.exceptions import WorkflowError
 from sclong.config.load import remember_preset
 from sclong.errors import SclongError
 from sclong.io.files import write_json
+from sclong.benchmark.registry import load_task
+from sclong.plan.advice import blocked_error, offline_error
 from sclong.plan.plan import make_plan
+from sclong.provenance import code_hash
+from sclong.train.identity import ENTRY as TRAINING, check_work_dir, planned_identity
 
 CONDA = "../../envs/sclong.yaml"
 
@@ -22,6 +26,7 @@ def plan_or_explain(user):
 
 
 plan = plan_or_explain(config)
+result = plan.paths.result
 
 
 wildcard_constraints:
@@ -32,14 +37,35 @@ wildcard_constraints:
     seed=r"\d+",
 
 
+def code_of(script, *entries):
+    """Hash of the meaning of the code behind a job: its script, and what the script finds by name at run time."""
+    return code_hash(Path(workflow.basedir, "workflow", "scripts", f"{script}.py"), *entries)
+
+
+def code_of_prediction(benchmark):
+    """A params function: hash of the code behind one prediction of a benchmark."""
+    return lambda wildcards: code_of("predict", *plan.rows.code_of_prediction(benchmark, wildcards.model))
+
+
+def is_native(benchmark):
+    """A params function: whether a model predicts a benchmark by itself, not by its embedding."""
+    return lambda wildcards: plan.rows.how(benchmark, wildcards.model) == "native"
+
+
+def figures():
+    """Modules that draw the figures of tasks that have one of their own."""
+    tasks = [plan.rows.task_of(benchmark) for benchmark in plan.data]
+    return sorted({task.module("figure") for task in tasks if task.figure})
+
+
 def log_of(*parts):
     """Path of a rule's log."""
-    return plan.result("logs", *parts) + ".log"
+    return result("logs", *parts) + ".log"
 
 
 def usage_of(*parts):
     """Path of a rule's benchmark file: time and memory used."""
-    return plan.result("usage", *parts) + ".tsv"
+    return result("usage", *parts) + ".tsv"
 
 
 def grows(amount):
@@ -57,18 +83,29 @@ def gpus_of(model):
     return gpus(model.options.get("device")) if model.device == "gpu" else 0
 
 
+def refuse_another_training():
+    """Before any output is removed: the training folder must hold no other training than the one that is planned."""
+    try:
+        identity = planned_identity(plan.architecture, plan.config.pretrain)
+        check_work_dir(Path(result("training", "sclong")), identity)
+    except SclongError as error:
+        raise WorkflowError(str(error)) from None
+
+
 def check_before_start():
     """Before the first job: refuse what cannot end well, say what is left out, remember the preset."""
     jobs = list(workflow.dag.needrun_jobs())
     blocked = sorted({job.rule.name.removeprefix("score_") for job in jobs} & set(plan.blocked))
     if blocked:
-        raise WorkflowError(str(plan.blocked_error(blocked)))
+        raise WorkflowError(str(blocked_error(plan, blocked)))
     fetched = sorted(str(f) for job in jobs if job.rule.name in ("fetch",) for f in job.output)
-    lost = [f for f in fetched if plan.lost_path(f)]
+    lost = [f for f in fetched if plan.files.lost_path(f)]
+    if any(job.rule.name == "pretrain" for job in jobs):
+        refuse_another_training()
     if plan.config.offline and any(job.rule.name.startswith("census") for job in jobs):
-        plan.require_local_census()
+        plan.files.require_local_census()
     if plan.config.offline and lost:
-        raise WorkflowError(str(plan.offline_error(lost)))
+        raise WorkflowError(str(offline_error(plan, lost)))
     for name, why in plan.skipped.items():
         print(f"left out: benchmark {name}: {why}", file=sys.stderr)
     for name in plan.corpus.left_out:

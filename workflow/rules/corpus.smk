@@ -7,7 +7,7 @@ CENSUS = plan.config.corpus.census and plan.config.corpus.census.model_dump()
 
 rule simulate:
     output:
-        [plan.result("world", file) for file in WORLD_FILES],
+        [result("world", file) for file in WORLD_FILES],
     log:
         log_of("simulate"),
     benchmark:
@@ -21,7 +21,7 @@ rule simulate:
         runtime=grows(10),
     params:
         folder=lambda wildcards, output: Path(output[0]).parent,
-        code=plan.code("sclong.world"),
+        code=code_of("simulate"),
     message:
         "Simulating a world with planted answers"
     script:
@@ -30,12 +30,12 @@ rule simulate:
 
 rule scan_source:
     input:
-        data=lambda wildcards: plan.path(plan.corpus.sources[wildcards.name].input),
-        annotation=plan.path(plan.config.vocabulary.annotation),
-        symbols=plan.paths([a for a in [plan.config.vocabulary.symbols] if a]),
+        data=lambda wildcards: plan.paths.path(plan.corpus.sources[wildcards.name].input),
+        annotation=plan.paths.path(plan.config.vocabulary.annotation),
+        symbols=plan.paths.paths([a for a in [plan.config.vocabulary.symbols] if a]),
     output:
-        detection=plan.result("corpus", "detection", "{name}.tsv"),
-        facts=plan.result("corpus", "detection", "{name}.json"),
+        detection=result("corpus", "detection", "{name}.tsv"),
+        facts=result("corpus", "detection", "{name}.json"),
     log:
         log_of("scan_source", "{name}"),
     benchmark:
@@ -51,7 +51,7 @@ rule scan_source:
         runtime=grows(60),
     params:
         source=lambda wildcards: plan.corpus.sources[wildcards.name].model_dump(),
-        code=plan.code("sclong.corpus.source"),
+        code=code_of("scan_source"),
     message:
         "Reading which genes {wildcards.name} detects"
     script:
@@ -64,8 +64,8 @@ localrules:
 
 rule census_list:
     output:
-        datasets=plan.result("corpus", "census_datasets.tsv"),
-        detection=plan.result("corpus", "detection", "census.tsv"),
+        datasets=result("corpus", "census_datasets.tsv"),
+        detection=result("corpus", "detection", "census.tsv"),
     log:
         log_of("census_list"),
     benchmark:
@@ -78,7 +78,7 @@ rule census_list:
         runtime=grows(120),
     params:
         config=CENSUS,
-        code=plan.code("sclong.corpus.census"),
+        code=code_of("census_list"),
     message:
         "Listing the data sets of the CELLxGENE Census"
     script:
@@ -87,14 +87,14 @@ rule census_list:
 
 rule vocabulary:
     input:
-        annotation=plan.path(plan.config.vocabulary.annotation),
-        symbols=plan.paths([a for a in [plan.config.vocabulary.symbols] if a]),
-        genes=plan.paths([a for a in [plan.config.vocabulary.genes] if a]),
+        annotation=plan.paths.path(plan.config.vocabulary.annotation),
+        symbols=plan.paths.paths([a for a in [plan.config.vocabulary.symbols] if a]),
+        genes=plan.paths.paths([a for a in [plan.config.vocabulary.genes] if a]),
         detection=expand(rules.scan_source.output.detection, name=plan.corpus.ranking)
         + [rules.census_list.output.detection] * plan.corpus.census_ranks,
     output:
         report(
-            plan.result("vocabulary", "vocabulary.tsv"),
+            result("vocabulary", "vocabulary.tsv"),
             category="Corpus",
             caption="../report/vocabulary.rst",
         ),
@@ -114,7 +114,7 @@ rule vocabulary:
         size=plan.config.vocabulary.size,
         release=plan.config.vocabulary.release,
         ranked_by=plan.corpus.ranking + ["census"] * plan.corpus.census_ranks,
-        code=plan.code("sclong.genes.vocabulary"),
+        code=code_of("vocabulary"),
     message:
         "Building the gene vocabulary"
     script:
@@ -125,10 +125,10 @@ rule vocabulary:
 # a job that is killed goes on where it was.
 rule corpus_part:
     input:
-        data=lambda wildcards: plan.path(plan.corpus.sources[wildcards.name].input),
+        data=lambda wildcards: plan.paths.path(plan.corpus.sources[wildcards.name].input),
         vocabulary=rules.vocabulary.output[0],
     output:
-        directory(plan.result("corpus", "parts", "{name}")),
+        directory(result("corpus", "parts", "{name}")),
     log:
         log_of("corpus_part", "{name}"),
     benchmark:
@@ -143,10 +143,10 @@ rule corpus_part:
         mem_mb=grows(4000),
         runtime=grows(120),
     params:
-        work_dir=plan.result("corpus", "unfinished", "{name}"),
+        work_dir=result("corpus", "unfinished", "{name}"),
         source=lambda wildcards: plan.corpus.sources[wildcards.name].model_dump(),
         filters=FILTERS,
-        code=plan.code("sclong.corpus.part", "sclong.corpus.source", "sclong.corpus.shard_writer"),
+        code=code_of("corpus_part"),
     message:
         "Bringing {wildcards.name} to the vocabulary"
     script:
@@ -158,7 +158,7 @@ rule census_part:
         datasets=rules.census_list.output.datasets,
         vocabulary=rules.vocabulary.output[0],
     output:
-        directory(plan.result("corpus", "parts", "census_{number}")),
+        directory(result("corpus", "parts", "census_{number}")),
     log:
         log_of("census_part", "{number}"),
     benchmark:
@@ -173,10 +173,10 @@ rule census_part:
         mem_mb=grows(16000),
         runtime=grows(1440),
     params:
-        work_dir=plan.result("corpus", "unfinished", "census_{number}"),
+        work_dir=result("corpus", "unfinished", "census_{number}"),
         filters=FILTERS,
         config=CENSUS,
-        code=plan.code("sclong.corpus.census", "sclong.corpus.part", "sclong.corpus.source", "sclong.corpus.shard_writer"),
+        code=code_of("census_part"),
     message:
         "Reading part {wildcards.number} of the CELLxGENE Census"
     script:
@@ -185,10 +185,10 @@ rule census_part:
 
 rule benchmark_cells:
     input:
-        dataset=plan.result("datasets", "{dataset}"),
+        dataset=result("datasets", "{dataset}"),
         vocabulary=rules.vocabulary.output[0],
     output:
-        plan.result("corpus", "benchmark_cells", "{dataset}.npz"),
+        result("corpus", "benchmark_cells", "{dataset}.npz"),
     log:
         log_of("benchmark_cells", "{dataset}"),
     benchmark:
@@ -201,7 +201,7 @@ rule benchmark_cells:
         mem_mb=grows(4000),
         runtime=grows(30),
     params:
-        code=plan.code("sclong.corpus.leakage", "sclong.cells.hash"),
+        code=code_of("benchmark_cells"),
     message:
         "Hashing the cells of {wildcards.dataset}"
     script:
@@ -210,10 +210,10 @@ rule benchmark_cells:
 
 rule find_overlap:
     input:
-        parts=expand(plan.result("corpus", "parts", "{part}"), part=plan.corpus.parts),
+        parts=expand(result("corpus", "parts", "{part}"), part=plan.corpus.parts),
         cells=rules.benchmark_cells.output[0],
     output:
-        plan.result("corpus", "overlap", "{dataset}.parquet"),
+        result("corpus", "overlap", "{dataset}.parquet"),
     log:
         log_of("find_overlap", "{dataset}"),
     benchmark:
@@ -226,7 +226,7 @@ rule find_overlap:
         mem_mb=grows(2000 if plan.config.preset == "demo" else 16000),
         runtime=grows(240),
     params:
-        code=plan.code("sclong.corpus.leakage", "sclong.cells.hash"),
+        code=code_of("find_overlap"),
     message:
         "Looking for cells of {wildcards.dataset} in the corpus"
     script:
@@ -236,12 +236,12 @@ rule find_overlap:
 rule shards:
     input:
         vocabulary=rules.vocabulary.output[0],
-        parts=expand(plan.result("corpus", "parts", "{part}"), part=plan.corpus.parts),
+        parts=expand(result("corpus", "parts", "{part}"), part=plan.corpus.parts),
         overlaps=expand(rules.find_overlap.output[0], dataset=plan.corpus.excluded),
     output:
-        shards=directory(plan.result("corpus", "shards")),
+        shards=directory(result("corpus", "shards")),
         manifest=report(
-            plan.result("corpus", "manifest.tsv"),
+            result("corpus", "manifest.tsv"),
             category="Corpus",
             caption="../report/corpus.rst",
         ),
@@ -258,7 +258,7 @@ rule shards:
         runtime=grows(240),
     params:
         left_out=plan.corpus.left_out,
-        code=plan.code("sclong.corpus.assemble"),
+        code=code_of("shards"),
     message:
         "Putting the corpus together"
     script:
@@ -272,7 +272,7 @@ rule leakage:
         overlaps=expand(rules.find_overlap.output[0], dataset=plan.datasets),
     output:
         report(
-            plan.result("leakage.tsv"),
+            result("leakage.tsv"),
             category="Corpus",
             caption="../report/leakage.rst",
         ),
@@ -290,7 +290,7 @@ rule leakage:
         datasets={d: plan.benchmarks_of(d) for d in plan.datasets},
         excluded=list(plan.corpus.excluded),
         not_compared={**plan.skipped, **plan.blocked, **plan.corpus.not_excluded},
-        code=plan.code("sclong.corpus.leakage"),
+        code=code_of("leakage"),
     message:
         "Auditing the corpus for cells of benchmarks"
     script:
@@ -303,11 +303,11 @@ rule corpus_summary:
         vocabulary=rules.vocabulary.output[0],
     output:
         cells=report(
-            plan.result("corpus", "cells.tsv"),
+            result("corpus", "cells.tsv"),
             category="Corpus",
             caption="../report/corpus_summary.rst",
         ),
-        genes=plan.result("corpus", "genes.tsv"),
+        genes=result("corpus", "genes.tsv"),
     log:
         log_of("corpus_summary"),
     benchmark:
@@ -319,7 +319,7 @@ rule corpus_summary:
         mem_mb=grows(2000 if plan.config.preset == "demo" else 16000),
         runtime=grows(240),
     params:
-        code=plan.code("sclong.corpus.summary"),
+        code=code_of("corpus_summary"),
     message:
         "Counting the cells of the corpus"
     script:

@@ -1,9 +1,9 @@
 rule embed:
     input:
-        dataset=plan.result("datasets", "{dataset}"),
-        checkpoint=lambda wildcards: plan.checkpoint_of(wildcards.model),
+        dataset=result("datasets", "{dataset}"),
+        checkpoint=lambda wildcards: plan.rows.checkpoint_of(wildcards.model),
     output:
-        directory(plan.result("embeddings", "{model}", "{dataset}")),
+        directory(result("embeddings", "{model}", "{dataset}")),
     log:
         log_of("embed", "{model}", "{dataset}"),
     benchmark:
@@ -16,9 +16,10 @@ rule embed:
         runtime=grows(240),
         gpu=gpus(plan.config.embed.device),
     params:
-        card=lambda wildcards: plan.models[wildcards.model].model_dump(),
-        config=plan.config.embed.model_dump(exclude={"threads"}),
-        code=lambda wildcards: plan.code(plan.adapter_module(wildcards.model)),
+        recipe=lambda wildcards: plan.rows.recipe_of(wildcards.model),
+        batch_size=plan.config.embed.batch_size,
+        device=plan.config.embed.device,
+        code=lambda wildcards: code_of("embed", plan.models[wildcards.model].adapter),
     message:
         "Embedding {wildcards.dataset} with {wildcards.model}"
     script:

@@ -4,7 +4,7 @@ localrules:
 
 rule fetch:
     output:
-        plan.fetched("sources", "{source}", "{file}"),
+        plan.paths.fetched("sources", "{source}", "{file}"),
     log:
         log_of("fetch", "{source}", "{file}"),
     benchmark:
@@ -16,7 +16,7 @@ rule fetch:
         mem_mb=grows(1000),
         runtime=grows(120),
     params:
-        sha256=lambda wildcards: plan.sha256(f"{wildcards.source}/{wildcards.file}"),
+        sha256=lambda wildcards: plan.paths.sha256(f"{wildcards.source}/{wildcards.file}"),
         options=dict(mirror=plan.config.mirror, offline=plan.config.offline),
     message:
         "Fetching {wildcards.source}/{wildcards.file}"

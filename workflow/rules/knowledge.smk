@@ -1,11 +1,11 @@
 rule go_graph:
     input:
-        obo=plan.path(plan.config.go.obo),
-        annotation=plan.path(plan.config.go.annotation),
-        parents=plan.paths([a for a in [plan.config.go.parents] if a]),
+        obo=plan.paths.path(plan.config.go.obo),
+        annotation=plan.paths.path(plan.config.go.annotation),
+        parents=plan.paths.paths([a for a in [plan.config.go.parents] if a]),
         vocabulary=rules.vocabulary.output[0],
     output:
-        plan.result("go", "go_graph.npz"),
+        result("go", "go_graph.npz"),
     log:
         log_of("go_graph"),
     benchmark:
@@ -19,7 +19,7 @@ rule go_graph:
         runtime=grows(30),
     params:
         options=plan.config.go.model_dump(exclude={"obo", "annotation", "parents"}),
-        code=plan.code("sclong.genes.go_terms", "sclong.genes.go_graph"),
+        code=code_of("go_graph"),
     message:
         "Building the Gene Ontology similarity graph"
     script:
@@ -30,11 +30,11 @@ rule go_graph:
 # benchmarks of static gene vectors. Without gene2vec.vectors it says that none are used.
 rule gene2vec:
     input:
-        vectors=plan.paths([a for a in [plan.config.gene2vec.vectors] if a]),
-        genes=plan.paths([a for a in [plan.config.gene2vec.genes] if a]),
+        vectors=plan.paths.paths([a for a in [plan.config.gene2vec.vectors] if a]),
+        genes=plan.paths.paths([a for a in [plan.config.gene2vec.genes] if a]),
         vocabulary=rules.vocabulary.output[0],
     output:
-        directory(plan.result("checkpoints", "gene2vec")),
+        directory(result("checkpoints", "gene2vec")),
     log:
         log_of("gene2vec"),
     benchmark:
@@ -48,7 +48,7 @@ rule gene2vec:
         runtime=grows(20),
     params:
         options=dict(width=plan.architecture.base_dim, reduce=plan.config.gene2vec.reduce),
-        code=plan.code("sclong.genes.gene2vec"),
+        code=code_of("gene2vec"),
     message:
         "Putting gene vectors in the vocabulary's order"
     script:

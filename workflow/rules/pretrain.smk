@@ -10,7 +10,7 @@ rule pretrain:
         graph=rules.go_graph.output[0],
         gene2vec=rules.gene2vec.output[0],
     output:
-        checkpoint=directory(plan.result("checkpoints", "sclong")),
+        checkpoint=directory(result("checkpoints", "sclong")),
     log:
         log_of("pretrain"),
     benchmark:
@@ -24,10 +24,10 @@ rule pretrain:
         mem_mb=grows((4000 if plan.config.preset == "demo" else 16000) * plan.config.pretrain.processes),
         runtime=grows(30 if plan.config.preset == "demo" else 1440),
     params:
-        work_dir=plan.result("training", "sclong"),
+        work_dir=result("training", "sclong"),
         architecture=plan.architecture.model_dump(),
         config=plan.config.pretrain.model_dump(exclude=NO_EFFECT),
-        code=plan.code("sclong.train.loop"),
+        code=code_of("pretrain", TRAINING),
     message:
         "Pretraining scLong"
     script:
@@ -40,7 +40,7 @@ rule initialise:
         graph=rules.go_graph.output[0],
         gene2vec=rules.gene2vec.output[0],
     output:
-        checkpoint=directory(plan.result("checkpoints", "sclong_random")),
+        checkpoint=directory(result("checkpoints", "sclong_random")),
     log:
         log_of("initialise"),
     benchmark:
@@ -54,7 +54,7 @@ rule initialise:
     params:
         architecture=plan.architecture.model_dump(),
         seed=plan.config.pretrain.seed,
-        code=plan.code("sclong.checkpoint.folder"),
+        code=code_of("initialise"),
     message:
         "Drawing random weights for the untrained control"
     script:

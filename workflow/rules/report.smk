@@ -3,7 +3,7 @@ rule summary:
         metrics=plan.metrics(),
     output:
         report(
-            plan.result("summary.tsv"),
+            result("summary.tsv"),
             category="Summary",
             caption="../report/summary.rst",
         ),
@@ -18,9 +18,10 @@ rule summary:
         mem_mb=grows(2000),
         runtime=grows(10),
     params:
-        preset=plan.config.preset,
         cards=[plan.benchmarks[b].model_dump() for b in plan.data],
-        code=plan.code("sclong.report.tables"),
+        data={b: spec.model_dump() for b, spec in plan.data.items()},
+        models=[card.model_dump() for card in plan.models.values()],
+        code=code_of("summary"),
     message:
         "Summarising: means, intervals, floors, ceilings, the paper's numbers, verdicts"
     script:
@@ -35,11 +36,11 @@ rule report_page:
         cells=rules.corpus_summary.output.cells,
         genes=rules.corpus_summary.output.genes,
         leakage=rules.leakage.output[0],
-        pictured=[f for b in plan.data for f in plan.pictured(b).values()],
+        pictured=[f for b in plan.data for f in plan.rows.pictured(b).values()],
         checkpoint=rules.pretrain.output.checkpoint,
     output:
         report(
-            plan.result("report.html"),
+            result("report.html"),
             category="Summary",
             caption="../report/summary.rst",
         ),
@@ -54,10 +55,12 @@ rule report_page:
         mem_mb=grows(2000),
         runtime=grows(10),
     params:
-        config=plan.config.model_dump(),
+        preset=plan.config.preset,
+        cards=[plan.benchmarks[b].model_dump() for b in plan.data],
+        models=[card.model_dump() for card in plan.models.values()],
         skipped=plan.skipped,
-        not_applicable=plan.not_applicable(),
-        code=plan.code("sclong.report.page", "sclong.report.corpus_figure", "sclong.tasks.batch_integration.figure"),
+        not_applicable=plan.rows.not_applicable(),
+        code=code_of("report_page", *figures()),
     message:
         "Drawing the report"
     script:

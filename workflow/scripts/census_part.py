@@ -15,4 +15,5 @@ with logged(snakemake):
         Vocabulary.read(snakemake.input.vocabulary),
         CellFilters(**snakemake.params.filters),
         CensusConfig(**snakemake.params.config),
+        code=snakemake.params.code,
     )

@@ -15,5 +15,5 @@ with logged(snakemake):
         snakemake.params.work_dir,
         Vocabulary.read(snakemake.input.vocabulary),
         CellFilters(**snakemake.params.filters),
-        file_identity(snakemake.input.data, source),
+        {**file_identity(snakemake.input.data, source), "code": snakemake.params.code},
     )

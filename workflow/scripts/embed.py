@@ -7,15 +7,16 @@ with logged(snakemake):
 
     import torch
 
-    from sclong.benchmark.run import embed_dataset
-    from sclong.config.cards import ModelCard
+    from sclong.benchmark.embed import embed_dataset
+    from sclong.config.cards import Recipe
 
     torch.set_num_threads(snakemake.threads)
     checkpoint = next(iter(snakemake.input.checkpoint), None)
     embed_dataset(
-        ModelCard(**snakemake.params.card),
+        Recipe(**snakemake.params.recipe),
         Path(snakemake.input.dataset),
         Path(checkpoint) if checkpoint else None,
         Path(snakemake.output[0]),
-        **snakemake.params.config,
+        batch_size=snakemake.params.batch_size,
+        device=snakemake.params.device,
     )

@@ -5,6 +5,7 @@ from sclong.runlog import logged
 with logged(snakemake):
     from sclong.errors import FetchError
     from sclong.io.fetch import fetch
+    from sclong.plan.advice import could_not_fetch
     from sclong.plan.plan import make_plan
 
     plan = make_plan(snakemake.config)
@@ -12,4 +13,4 @@ with logged(snakemake):
     try:
         fetch(source, snakemake.output[0], **snakemake.params.options)
     except FetchError as error:
-        raise plan.could_not_fetch(error) from error
+        raise could_not_fetch(plan, error) from error

@@ -5,14 +5,15 @@ from sclong.runlog import logged
 with logged(snakemake):
     from pathlib import Path
 
-    from sclong.benchmark.run import prepare_dataset
-    from sclong.plan.plan import make_plan
+    from sclong.benchmark.prepare import prepare_dataset
 
-    plan = make_plan(snakemake.config)
-    name = snakemake.params.benchmark
-    spec = plan.spec(name)
     inputs = {
-        role: Path(path) if isinstance(path := plan.paths(value), str) else [Path(p) for p in path]
-        for role, value in spec.inputs.items()
+        role: Path(path) if isinstance(path, str) else [Path(p) for p in path] for role, path in snakemake.input.items()
     }
-    prepare_dataset(plan.cards[name], spec, inputs, Path(snakemake.output[0]))
+    prepare_dataset(
+        snakemake.params.task,
+        snakemake.params.dataset,
+        inputs,
+        snakemake.params.options,
+        Path(snakemake.output[0]),
+    )

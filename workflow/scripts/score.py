@@ -5,19 +5,15 @@ from sclong.runlog import logged
 with logged(snakemake):
     from pathlib import Path
 
-    from sclong.benchmark.run import score
-    from sclong.plan.plan import make_plan
+    from sclong.benchmark.score import Scored, score
 
-    plan = make_plan(snakemake.config)
-    name = snakemake.params.benchmark
     score(
-        plan.benchmarks[name],
-        plan.data[name],
+        Scored(**snakemake.params.scored),
         Path(snakemake.input.dataset),
         Path(snakemake.input.split),
         [Path(p) for p in snakemake.input.predictions],
         snakemake.params.code,
         Path(snakemake.output.metrics),
-        protocols={model.name: model.protocol for model in plan.models.values()},
+        protocols=snakemake.params.protocols,
         units=Path(snakemake.output.units),
     )

@@ -1,13 +1,12 @@
-"""Cut a data set into train, validation and test, as a file."""
+"""Split a data set into training, validation and test samples, as a file."""
 
 from sclong.runlog import logged
 
 with logged(snakemake):
     from pathlib import Path
 
-    from sclong.benchmark.run import make_split
-    from sclong.plan.plan import make_plan
+    from sclong.benchmark.split import make_split
 
-    plan = make_plan(snakemake.config)
-    name = snakemake.params.benchmark
-    make_split(plan.benchmarks[name], plan.data[name], Path(snakemake.input.dataset), Path(snakemake.output[0]))
+    policy, options, seed = snakemake.params.policy
+    dataset, out = Path(snakemake.input.dataset), Path(snakemake.output[0])
+    make_split(snakemake.params.task, dataset, policy, options, seed, out)

@@ -3,14 +3,13 @@
 from sclong.runlog import logged
 
 with logged(snakemake):
-    from sclong.config.cards import BenchmarkCard
+    from sclong.config.cards import BenchmarkCard, DataSpec, ModelCard
     from sclong.io.tables import write_tsv
-    from sclong.plan.plan import make_plan
     from sclong.report.tables import read_metrics, summarize
 
-    plan = make_plan(snakemake.config)
-    cards = {c["name"]: BenchmarkCard(**c) for c in snakemake.params.cards}
-    roles = {name: card.role for name, card in plan.models.items()}
-    published = {name: card.published_as for name, card in plan.models.items()}
-    table = summarize(read_metrics(snakemake.input.metrics), cards, plan.data, roles, published)
-    write_tsv(table, snakemake.output[0])
+    cards = {card["name"]: BenchmarkCard(**card) for card in snakemake.params.cards}
+    data = {name: DataSpec(**spec) for name, spec in snakemake.params.data.items()}
+    models = [ModelCard(**card) for card in snakemake.params.models]
+    roles = {card.name: card.role for card in models}
+    published = {card.name: card.published_as for card in models}
+    write_tsv(summarize(read_metrics(snakemake.input.metrics), cards, data, roles, published), snakemake.output[0])
