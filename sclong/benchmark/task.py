@@ -35,7 +35,7 @@ class Task:
     Attributes
     ----------
     name
-        Name of the task, which is also the name of its package ("genetic_perturbation").
+        Name of the task, which is also the name of its package.
     package
         Package that holds the modules of the steps: ``__package__`` of the module that makes this object.
     title

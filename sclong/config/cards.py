@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.metadata import entry_points
 from importlib.util import find_spec
@@ -222,8 +222,9 @@ def load_yaml(path: Path) -> Any:
 def load_card(path: Path, kind: type[Card]) -> Card:
     """Read and check one card; its file must carry its name.
 
-    A card that says ``like: <other>`` is the other card with its own lines over it; see :func:`laid_over`. The other is
-    looked for among all cards of its kind, in the folders below ``models`` or ``benchmarks``.
+    A card that says ``like: <other>`` is the other card, less the keys that its ``drop`` lists (``data.demo``), with its
+    own lines over it (:func:`laid_over`). The other is looked for among all cards of its kind, in the folders below
+    ``models`` or ``benchmarks``.
 
     Raises
     ------
@@ -282,12 +283,10 @@ def installed_cards(group: str, kind: type[Card]) -> dict[str, Card]:
 
 
 def laid_over(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
-    """Return one mapping laid over another: mappings key by key, lists as a whole; null takes a key away."""
+    """Return one mapping laid over another: mappings key by key, everything else as a whole."""
     out = dict(base)
     for key, value in over.items():
-        if value is None:
-            out.pop(key, None)
-        elif isinstance(value, Mapping) and isinstance(out.get(key), Mapping):
+        if isinstance(value, Mapping) and isinstance(out.get(key), Mapping):
             out[key] = laid_over(out[key], value)
         else:
             out[key] = value
@@ -327,7 +326,24 @@ def _resolved(path: Path, others: Mapping[str, Path], seen: tuple[str, ...] = ()
             "the name of another card of the same kind",
             f"write like: {like[0]}" if like and name not in others else "write the card's lines out",
         )
-    return laid_over(_resolved(others[name], others, (*seen, path.stem)), raw)
+    base = _resolved(others[name], others, (*seen, path.stem))
+    for key in raw.pop("drop", []):
+        base = _without(base, str(key).split("."), f"{path}: drop: {key}")
+    return laid_over(base, raw)
+
+
+def _without(base: Mapping[str, Any], keys: Sequence[str], where: str) -> dict[str, Any]:
+    """Return a mapping without one key, which is named from the outermost to the innermost."""
+    first, *rest = keys
+    if not isinstance(base, Mapping) or first not in base:
+        known = sorted(base) if isinstance(base, Mapping) else []
+        raise CardError(where, f"a key of the other card: {', '.join(known) or 'none here'}", "correct or remove it")
+    out = dict(base)
+    if rest:
+        out[first] = _without(base[first], rest, where)
+    else:
+        del out[first]
+    return out
 
 
 def _check_card(path: Path, raw: Any, kind: type[Card]) -> Card:

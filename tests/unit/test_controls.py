@@ -11,8 +11,8 @@ import pytest
 from sclong.benchmark.adapter import build
 from sclong.benchmark.controls import Constant, RandomNormal, Shuffled, TrainMean, Truth
 from sclong.benchmark.model import Predictor
-from sclong.benchmark.problem import Problem
-from sclong.config.cards import ModelCard, load_card
+from sclong.benchmark.problem import Context, Problem
+from sclong.config.cards import ModelCard, load_cards
 from sclong.errors import InputDataError
 from sclong.seeding import rng
 
@@ -30,7 +30,7 @@ CARDS = [
 ]
 
 
-def make(parts: list[str], targets: np.ndarray, *, hide: bool = True, **context: object) -> Problem:
+def make(parts: list[str], targets: np.ndarray, *, hide: bool = True, context: Context = Context()) -> Problem:
     samples = pd.DataFrame({"part": parts}, index=[f"s{i}" for i in range(len(parts))])
     targets = np.array(targets, dtype=np.float32)
     if hide:
@@ -66,7 +66,10 @@ def test_what_each_floor_answers(problem: Problem) -> None:
 
 
 def test_no_change_is_the_control_profile() -> None:
-    problem = make(["train", "test", "test"], np.zeros((3, 2)), control_mean=np.array([1.5, 2.5]))
+    class Controlled(Context):
+        unchanged = np.array([1.5, 2.5])
+
+    problem = make(["train", "test", "test"], np.zeros((3, 2)), context=Controlled())
     np.testing.assert_array_equal(Constant().predict(problem, 0), [[1.5, 2.5], [1.5, 2.5]])
 
 
@@ -96,7 +99,7 @@ def test_truth_needs_to_be_shown() -> None:
 
 @pytest.mark.parametrize("name", CARDS)
 def test_cards_load_and_name_their_adapter(root: Path, name: str) -> None:
-    card = load_card(root / "config" / "models" / "controls" / f"{name}.yaml", ModelCard)
+    card = load_cards(root / "config" / "models", ModelCard)[name]
     assert isinstance(build(card.recipe(), Predictor), Predictor)
     assert card.sees_truth == (card.role == "ceiling") == (name == "truth")
     assert card.deterministic == (name not in {"shuffled", "random_normal"})

@@ -138,7 +138,7 @@ def two_files(tmp_path: Path) -> Path:
 
 def write_and_kill(folder: Path, events: int) -> subprocess.CompletedProcess[str]:
     script = Path(__file__).with_name("killed_part.py")
-    path = os.pathsep.join([str(Path(__file__).parents[2]), os.environ.get("PYTHONPATH", "")])
+    path = os.pathsep.join([*map(str, Path(__file__).parents[1:3]), os.environ.get("PYTHONPATH", "")])
     return subprocess.run(
         [sys.executable, str(script), str(folder), "first,second", str(events)],
         env={**os.environ, "PYTHONPATH": path},

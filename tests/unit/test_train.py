@@ -14,7 +14,7 @@ from toy_training import ARCH, CONFIG, in_processes, largest_difference, log_of,
 from sclong.checkpoint.folder import initialise
 from sclong.errors import CheckpointError, DeviceError, VocabularyMismatchError
 from sclong.runlog import LOGGER
-from sclong.train import loop, state
+from sclong.train import identity, loop, state
 from sclong.train.dataset import CellOrder
 from sclong.train.loop import DivergenceError, pretrain
 from sclong.train.optim import learning_rate
@@ -289,8 +289,8 @@ def test_damaged_checkpoint_is_passed_over(
 @pytest.mark.parametrize(
     ("change", "named"),
     [
-        ({"learning_rate": 1e-3}, "pretrain.learning_rate: 0.005 there, 0.001 asked"),
-        ({"seed": 4}, "pretrain.seed: 3 there, 4 asked"),
+        ({"learning_rate": 1e-3}, "pretrain.learning_rate: 0.005 there, 0.001 now"),
+        ({"seed": 4}, "pretrain.seed: 3 there, 4 now"),
     ],
 )
 def test_another_training_in_the_folder_is_refused(
@@ -298,7 +298,23 @@ def test_another_training_in_the_folder_is_refused(
 ) -> None:
     with pytest.raises(CheckpointError, match=named) as caught:
         run(corpus, uninterrupted, CONFIG.model_copy(update=change))
-    assert "another folder" in caught.value.action and "remove" in caught.value.action
+    assert "results_dir=" in caught.value.action and "mv " in caught.value.action
+
+
+def test_a_training_does_not_go_on_with_other_code(
+    corpus: tuple, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else the old weights would be exported as if the new code had made them."""
+    run(corpus, tmp_path)
+    before = {p.relative_to(tmp_path): p.read_bytes() for p in tmp_path.rglob("*") if p.is_file()}
+    monkeypatch.setattr(identity, "code_hash", lambda *entries: "0123456789abcdef")
+    with pytest.raises(CheckpointError, match="code: [0-9a-f]{16} there, 0123456789abcdef now") as caught:
+        run(corpus, tmp_path)
+    assert "results_dir=" in caught.value.action and "it trains anew" in caught.value.action
+    assert {p.relative_to(tmp_path): p.read_bytes() for p in tmp_path.rglob("*") if p.is_file()} == before
+    (tmp_path / "work").rename(tmp_path / "work_kept")
+    run(corpus, tmp_path)
+    assert len(log_of(tmp_path)) == CONFIG.steps
 
 
 def test_another_graph_is_refused(corpus: tuple, uninterrupted: Path, tmp_path: Path) -> None:
