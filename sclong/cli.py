@@ -196,7 +196,7 @@ def _worked_out(args: argparse.Namespace) -> tuple[Plan, list[Job], Costs, str |
 
 
 def _plan(args: argparse.Namespace) -> None:
-    from sclong.plan.costs import as_json, as_table
+    from sclong.plan.costs_text import as_json, as_table
 
     costs = _worked_out(args)[2]
     print(as_json(costs) if args.json else as_table(costs))

@@ -222,8 +222,8 @@ def load_yaml(path: Path) -> Any:
 def load_card(path: Path, kind: type[Card]) -> Card:
     """Read and check one card; its file must carry its name.
 
-    A card that says ``like: <other>`` is the other card, less the keys that its ``drop`` lists (``data.demo``), with its
-    own lines over it (:func:`laid_over`). The other is looked for among all cards of its kind, in the folders below
+    A card that says ``like: <other>`` is the other card, less the keys that its ``drop`` lists (``data.demo``), with
+    its own lines over it (:func:`laid_over`). The other is looked for among all cards of its kind, in the folders below
     ``models`` or ``benchmarks``.
 
     Raises

@@ -127,7 +127,12 @@ class ShardWriter:
         progress
             How far the input has been read with these cells, as JSON values.
         """
-        assert counts.shape == (len(obs), self.n_genes)
+        if counts.shape != (len(obs), self.n_genes):
+            raise InputDataError(
+                f"counts of shape {counts.shape} for {len(obs)} rows of obs",
+                f"one row for each cell and {self.n_genes} columns, one for each gene of the vocabulary",
+                "correct the code that calls the writer",
+            )
         counts = sparse.csr_matrix(counts, copy=True)
         counts.eliminate_zeros()
         counts.sort_indices()

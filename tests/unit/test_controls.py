@@ -30,12 +30,12 @@ CARDS = [
 ]
 
 
-def make(parts: list[str], targets: np.ndarray, *, hide: bool = True, context: Context = Context()) -> Problem:
+def make(parts: list[str], targets: np.ndarray, *, hide: bool = True, context: Context | None = None) -> Problem:
     samples = pd.DataFrame({"part": parts}, index=[f"s{i}" for i in range(len(parts))])
     targets = np.array(targets, dtype=np.float32)
     if hide:
         targets[np.array(parts) == "test"] = np.nan
-    return Problem("toy", "0", samples, targets, [f"o{i}" for i in range(targets.shape[1])], context)
+    return Problem("toy", "0", samples, targets, [f"o{i}" for i in range(targets.shape[1])], context or Context())
 
 
 @pytest.fixture

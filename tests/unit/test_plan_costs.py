@@ -15,7 +15,8 @@ from sclong.config.load import load_config
 from sclong.errors import ConfigError
 from sclong.plan import costs as plan_costs
 from sclong.plan import jobs as plan_jobs
-from sclong.plan.costs import CPU_S_PER_MILLION, Attempts, as_json, as_table, attempts_of, work_out
+from sclong.plan.costs import CPU_S_PER_MILLION, Attempts, attempts_of, work_out
+from sclong.plan.costs_text import as_json, as_table
 from sclong.plan.jobs import Job, dry_run, job_of, parse_settings, settings_for_results, user_config
 from sclong.plan.plan import Plan, make_plan
 

@@ -308,7 +308,7 @@ def test_a_training_does_not_go_on_with_other_code(
     run(corpus, tmp_path)
     before = {p.relative_to(tmp_path): p.read_bytes() for p in tmp_path.rglob("*") if p.is_file()}
     monkeypatch.setattr(identity, "code_hash", lambda *entries: "0123456789abcdef")
-    with pytest.raises(CheckpointError, match="code: [0-9a-f]{16} there, 0123456789abcdef now") as caught:
+    with pytest.raises(CheckpointError, match=r"code: [0-9a-f]{16} there, 0123456789abcdef now") as caught:
         run(corpus, tmp_path)
     assert "results_dir=" in caught.value.action and "it trains anew" in caught.value.action
     assert {p.relative_to(tmp_path): p.read_bytes() for p in tmp_path.rglob("*") if p.is_file()} == before
