@@ -1,7 +1,6 @@
 """Cell embeddings without a foundation model: controls and principal components (capability integrated_embedding).
 
-Each answers a problem of the task batch_integration: ``context["expression"]`` (cells, genes) csr, log1p_cp10k, rows as
-``problem.samples``, whose column ``batch`` says where a cell is from.
+Each predicts from :class:`.IntegrationContext`.
 """
 
 from __future__ import annotations
@@ -13,35 +12,36 @@ from sclong.benchmark.model import Predictor
 from sclong.benchmark.problem import Problem
 from sclong.errors import InputDataError
 from sclong.seeding import derive_seed, rng
+from sclong.tasks.batch_integration.dataset import IntegrationContext
 
 
-class RandomEmbedding(Predictor):
+class RandomEmbedding(Predictor[IntegrationContext]):
     """Standard normal numbers: batches are mixed perfectly, and nothing is known of any cell."""
 
     def __init__(self, dimensions: int = 50) -> None:
         self.dimensions = dimensions
 
-    def predict(self, problem: Problem, seed: int) -> np.ndarray:
+    def predict(self, problem: Problem[IntegrationContext], seed: int) -> np.ndarray:
         """Draw by `seed`."""
         shape = (len(problem.test_samples), self.dimensions)
         return rng("random embedding", problem.fold, seed).standard_normal(shape).astype(np.float32)
 
 
-class ConstantEmbedding(Predictor):
+class ConstantEmbedding(Predictor[IntegrationContext]):
     """One point for all cells: the maximum of a score that only asks whether batches can be told apart."""
 
     def __init__(self, dimensions: int = 2) -> None:
         self.dimensions = dimensions
 
-    def predict(self, problem: Problem, seed: int) -> np.ndarray:
+    def predict(self, problem: Problem[IntegrationContext], seed: int) -> np.ndarray:
         """Return zeros; `seed` changes nothing."""
         return np.zeros((len(problem.test_samples), self.dimensions), dtype=np.float32)
 
 
-class CellTypeOneHot(Predictor):
+class CellTypeOneHot(Predictor[IntegrationContext]):
     """The cell type and nothing else, one dimension per type. Its card must say ``sees_truth: true``."""
 
-    def predict(self, problem: Problem, seed: int) -> np.ndarray:
+    def predict(self, problem: Problem[IntegrationContext], seed: int) -> np.ndarray:
         """Return one point per type; `seed` changes nothing.
 
         Raises
@@ -59,7 +59,7 @@ class CellTypeOneHot(Predictor):
         return np.eye(int(codes.max()) + 1, dtype=np.float32)[codes.astype(int)]
 
 
-class Pca(Predictor):
+class Pca(Predictor[IntegrationContext]):
     """Principal components of the most variable genes, optionally after each batch was centred.
 
     Variable genes are those with the highest variance within batches (mean over batches of the variance of
@@ -79,11 +79,11 @@ class Pca(Predictor):
     def __init__(self, dimensions: int = 50, top_genes: int = 2000, centre_batches: bool = False) -> None:
         self.dimensions, self.top_genes, self.centre_batches = dimensions, top_genes, centre_batches
 
-    def predict(self, problem: Problem, seed: int) -> np.ndarray:
+    def predict(self, problem: Problem[IntegrationContext], seed: int) -> np.ndarray:
         """Return components scaled as they come; `seed` starts the solver and changes no sign-free result."""
         rows = problem.rows("test")
         batch = problem.samples["batch"].to_numpy(str)[rows]
-        expression = sparse.csr_matrix(problem.context["expression"])[rows]
+        expression = problem.context.expression[rows]
         genes = variable_genes(expression, batch, self.top_genes)
         values = expression[:, genes].toarray().astype(np.float32)
         if self.centre_batches:
@@ -94,7 +94,7 @@ class Pca(Predictor):
 class ShuffledPca(Pca):
     """Principal components handed out to the wrong cells: the shape of real data, nothing about any cell."""
 
-    def predict(self, problem: Problem, seed: int) -> np.ndarray:
+    def predict(self, problem: Problem[IntegrationContext], seed: int) -> np.ndarray:
         """Permute the cells of the components by `seed`."""
         return rng("shuffled pca", problem.fold, seed).permutation(super().predict(problem, seed))
 

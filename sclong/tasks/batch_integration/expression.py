@@ -14,9 +14,10 @@ from scipy import sparse
 from sclong.benchmark.model import Predictor
 from sclong.benchmark.problem import Problem
 from sclong.tasks.batch_integration.controls import principal_components, variable_genes
+from sclong.tasks.batch_integration.dataset import IntegrationContext
 
 
-class Expression(Predictor):
+class Expression(Predictor[IntegrationContext]):
     """Normalised expression, one dimension per gene.
 
     Parameters
@@ -28,7 +29,7 @@ class Expression(Predictor):
     def __init__(self, top_genes: int | None = None) -> None:
         self.top_genes = top_genes
 
-    def predict(self, problem: Problem, seed: int) -> np.ndarray:
+    def predict(self, problem: Problem[IntegrationContext], seed: int) -> np.ndarray:
         """Return log1p_cp10k, or the values of the file where it has no counts; `seed` changes nothing."""
         expression, batch = _of(problem)
         if self.top_genes is not None:
@@ -36,7 +37,7 @@ class Expression(Predictor):
         return expression.toarray().astype(np.float32)
 
 
-class Combat(Predictor):
+class Combat(Predictor[IntegrationContext]):
     """Principal components of variable genes after ComBat (Johnson et al. 2007, Biostatistics 8:118; scanpy's).
 
     ComBat fits an additive and a multiplicative effect of each batch to every gene, shrunk over genes, and removes
@@ -51,7 +52,7 @@ class Combat(Predictor):
     def __init__(self, dimensions: int = 50, top_genes: int = 2000) -> None:
         self.dimensions, self.top_genes = dimensions, top_genes
 
-    def predict(self, problem: Problem, seed: int) -> np.ndarray:
+    def predict(self, problem: Problem[IntegrationContext], seed: int) -> np.ndarray:
         """Return components of the corrected values; `seed` starts the solver and changes no sign-free result."""
         import anndata
         import scanpy
@@ -67,7 +68,7 @@ class Combat(Predictor):
         return principal_components(np.asarray(corrected), self.dimensions, seed)
 
 
-def _of(problem: Problem) -> tuple[sparse.csr_matrix, np.ndarray]:
+def _of(problem: Problem[IntegrationContext]) -> tuple[sparse.csr_matrix, np.ndarray]:
     """Expression and batch of the cells that are asked for."""
     rows = problem.rows("test")
-    return sparse.csr_matrix(problem.context["expression"])[rows], problem.samples["batch"].to_numpy(str)[rows]
+    return problem.context.expression[rows], problem.samples["batch"].to_numpy(str)[rows]

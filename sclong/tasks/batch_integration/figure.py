@@ -1,10 +1,10 @@
-"""UMAP pictures of integrated embeddings, one row of panels per model: cells coloured by batch, and by cell type."""
+"""Batch integration, step figure: UMAP of each embedding, with cells coloured by batch, and by cell type."""
 
 from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping, Sequence
-from pathlib import Path
+from typing import Literal
 
 import numpy as np
 from matplotlib import colormaps
@@ -13,16 +13,40 @@ from matplotlib.lines import Line2D
 
 from sclong.benchmark.predictions import read_predictions
 from sclong.config.cards import ModelCard
-from sclong.io.tables import read_tsv
+from sclong.report.drawing import Drawing
 from sclong.report.figures import svg
 from sclong.seeding import rng
+from sclong.tasks.batch_integration.dataset import read_labels
 
 FITTED = "the cells of the data set itself"
 MAX_CELLS = 1000
 COLUMNS = 3
 
 
-def setting(card: ModelCard) -> str:
+def figure(drawing: Drawing) -> str:
+    """Draw the embedding of each model with its first seed; titles say what the model has seen (:func:`row_note`).
+
+    Returns
+    -------
+    str
+        SVG element: controls first, then models that never saw these cells, then those fitted to them. Empty where
+        there are no predictions.
+    """
+    if not drawing.predictions:
+        return ""
+    labels = read_labels(drawing.dataset)
+    order, cards = ["control", "zero-shot", "fitted to these cells"], drawing.models
+    embeddings = {}
+    for name in sorted(drawing.predictions, key=lambda name: (order.index(row_note(cards[name])), name)):
+        predictions = read_predictions(drawing.predictions[name])
+        rows = {sample: row for row, sample in enumerate(predictions.sample)}
+        embeddings[f"{cards[name].title} ({row_note(cards[name])})"] = predictions.values[
+            [rows[s] for s in labels.index]
+        ]
+    return umap_figure(embeddings, labels["batch"].to_numpy(str), labels["cell_type"].to_numpy(str))
+
+
+def row_note(card: ModelCard) -> str:
     """Say what a model of a batch integration table has seen: "control", "zero-shot" or "fitted to these cells".
 
     "fitted to these cells" are the models whose card says ``trained_on: the cells of the data set itself``.
@@ -61,8 +85,8 @@ def umap_figure(
     batch, label = np.asarray(batch, dtype=str), np.asarray(label, dtype=str)
     chosen = np.sort(rng("umap cells", seed).permutation(len(batch))[:max_cells])
     n_rows = -(-len(embeddings) // COLUMNS)
-    figure = Figure(figsize=(3.4 * COLUMNS, 1.85 * n_rows + 0.9), layout="constrained", dpi=110)
-    axes = figure.subplots(n_rows, 2 * COLUMNS, squeeze=False)
+    canvas = Figure(figsize=(3.4 * COLUMNS, 1.85 * n_rows + 0.9), layout="constrained", dpi=110)
+    axes = canvas.subplots(n_rows, 2 * COLUMNS, squeeze=False)
     for axis in axes.ravel():
         axis.set_axis_off()
     colours = [_colours(values) for values in (batch, label)]
@@ -73,12 +97,13 @@ def umap_figure(
             axis = axes[row, 2 * column + side]
             axis.scatter(xy[:, 0], xy[:, 1], s=3, c=[palette[v] for v in values[chosen]], linewidths=0, rasterized=True)
             axis.set_title(title if side == 0 else "", fontsize=7, loc="left")
-    for palette, name, where in (
+    legends: tuple[tuple[dict[str, str], str, Literal["outside lower left", "outside lower right"]], ...] = (
         (colours[0], "batch", "outside lower left"),
         (colours[1], "cell type", "outside lower right"),
-    ):
+    )
+    for palette, name, where in legends:
         handles = [Line2D([], [], marker="o", ls="", ms=4, color=c, label=v) for v, c in palette.items()]
-        figure.legend(
+        canvas.legend(
             handles=handles,
             title=f"{name} ({'left' if name == 'batch' else 'right'} panels)",
             loc=where,
@@ -87,7 +112,7 @@ def umap_figure(
             title_fontsize=7,
             frameon=False,
         )
-    return svg(figure)
+    return svg(canvas)
 
 
 def plane(embedding: np.ndarray, seed: int) -> np.ndarray:
@@ -108,35 +133,6 @@ def plane(embedding: np.ndarray, seed: int) -> np.ndarray:
         warnings.filterwarnings("ignore", message="n_jobs value|.*force_all_finite.*|Graph is not fully connected")
         layout = UMAP(n_neighbors=15, random_state=seed, n_jobs=1).fit_transform(_narrow(values))
     return np.asarray(layout, dtype=np.float64)
-
-
-def integration_pictures(
-    dataset: str | Path, predictions: Mapping[str, str | Path], cards: Mapping[str, ModelCard]
-) -> str:
-    """Draw the embeddings of a benchmark from its files; titles say what each model has seen (:func:`setting`).
-
-    Parameters
-    ----------
-    dataset
-        Folder of the data set, with ``labels.tsv``.
-    predictions
-        Model -> its predictions for one seed (``predictions/<benchmark>/<model>/seed<k>.npz``).
-    cards
-        Model -> its card.
-
-    Returns
-    -------
-    str
-        SVG element: controls first, then models that never saw these cells, then those fitted to them.
-    """
-    labels = read_tsv(Path(dataset) / "labels.tsv", dtype=str, na_values=[]).set_index("sample")
-    order = ["control", "zero-shot", "fitted to these cells"]
-    embeddings = {}
-    for name in sorted(predictions, key=lambda name: (order.index(setting(cards[name])), name)):
-        answers = read_predictions(predictions[name])
-        rows = {sample: row for row, sample in enumerate(answers.sample)}
-        embeddings[f"{cards[name].title} ({setting(cards[name])})"] = answers.values[[rows[s] for s in labels.index]]
-    return umap_figure(embeddings, labels["batch"].to_numpy(str), labels["cell_type"].to_numpy(str))
 
 
 def _narrow(values: np.ndarray) -> np.ndarray:

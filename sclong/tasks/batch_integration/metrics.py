@@ -22,10 +22,7 @@ from collections.abc import Callable
 import numpy as np
 
 from sclong.tasks.batch_integration.neighbours import Neighbours, clisi, graph_connectivity, ilisi
-
-BIOLOGY = ("isolated_labels", "nmi", "ari", "celltype_asw", "clisi")
-BATCH = ("batch_asw_scib_metrics", "ilisi", "graph_connectivity", "pcr")
-METRICS = ("batch_asw_scib", *BIOLOGY, *BATCH, "biology", "batch_mixing", "overall")
+from sclong.tasks.batch_integration.task import BATCH, BIOLOGY
 
 
 def batch_asw_scib(embedding: np.ndarray, batch: np.ndarray, celltype: np.ndarray) -> float:
@@ -173,9 +170,9 @@ def compact(embedding: np.ndarray) -> np.ndarray:
 def integration_scores(
     embedding: np.ndarray, batch: np.ndarray, celltype: np.ndarray, before: np.ndarray, *, seed: int = 0
 ) -> dict[str, float]:
-    """Return every score by name (:data:`METRICS`), with the aggregates.
+    """Return every score by name (``METRICS`` of the module ``task``), with the aggregates.
 
-    ``biology`` and ``batch_mixing`` are the means over :data:`BIOLOGY` and :data:`BATCH`;
+    ``biology`` and ``batch_mixing`` are the means over ``BIOLOGY`` and ``BATCH`` of that module;
     ``overall = 0.6 * biology + 0.4 * batch_mixing``, scib's weights. `batch_asw_scib` is in none of them.
 
     Parameters

@@ -5,16 +5,16 @@ from __future__ import annotations
 import logging
 
 import numpy as np
-from scipy import sparse
 
 from sclong.benchmark.model import Predictor
 from sclong.benchmark.problem import Problem
 from sclong.errors import InputDataError
 from sclong.seeding import derive_seed
 from sclong.tasks.batch_integration.controls import variable_genes
+from sclong.tasks.batch_integration.dataset import IntegrationContext
 
 
-class ScVi(Predictor):
+class ScVi(Predictor[IntegrationContext]):
     """Latent means of scVI (Lopez et al. 2018, Nature Methods 15:1053), with the batch as covariate.
 
     Needs the package scvi-tools and raw counts.
@@ -32,7 +32,7 @@ class ScVi(Predictor):
     def __init__(self, dimensions: int = 30, layers: int = 2, top_genes: int = 2000, epochs: int | None = None) -> None:
         self.dimensions, self.layers, self.top_genes, self.epochs = dimensions, layers, top_genes, epochs
 
-    def predict(self, problem: Problem, seed: int) -> np.ndarray:
+    def predict(self, problem: Problem[IntegrationContext], seed: int) -> np.ndarray:
         """Train with `seed` on a CPU; return (cells, dimensions).
 
         Raises
@@ -40,7 +40,7 @@ class ScVi(Predictor):
         InputDataError
             scvi-tools cannot be imported, or the data set has no raw counts.
         """
-        counts = problem.context["counts"]
+        counts = problem.context.counts
         if counts is None:
             raise InputDataError(
                 f"task {problem.task!r}: scVI, and the data set holds no raw counts",
@@ -59,8 +59,8 @@ class ScVi(Predictor):
 
         rows = problem.rows("test")
         batch = problem.samples["batch"].to_numpy(str)[rows]
-        genes = variable_genes(sparse.csr_matrix(problem.context["expression"])[rows], batch, self.top_genes)
-        adata = anndata.AnnData(sparse.csr_matrix(counts)[rows][:, np.sort(genes)].copy())
+        genes = variable_genes(problem.context.expression[rows], batch, self.top_genes)
+        adata = anndata.AnnData(counts[rows][:, np.sort(genes)].copy())
         adata.obs["batch"] = batch
         scvi.settings.verbosity = logging.WARNING
         scvi.settings.seed = derive_seed("scvi", seed) % 2**31

@@ -17,16 +17,16 @@ from sclong.benchmark.model import Predictor, PredictorFromFeatures
 from sclong.benchmark.problem import Features, Problem
 from sclong.errors import InputDataError
 from sclong.seeding import rng
-from sclong.tasks.genetic_perturbation.gene_effects import fit_predict_gene_effects
-from sclong.tasks.genetic_perturbation.task import perturbed_vectors
+from sclong.tasks.genetic_perturbation.dataset import PerturbationContext
+from sclong.tasks.genetic_perturbation.gene_effects import fit_predict_gene_effects, perturbed_vectors
 
 
-def genes_of(problem: Problem, part: str) -> list[list[str]]:
+def genes_of(problem: Problem[PerturbationContext], part: str) -> list[list[str]]:
     """Return the perturbed genes of each condition of a part."""
     return [genes.split("|") for genes in problem.samples["genes"].iloc[problem.rows(part)]]
 
 
-def single_changes(problem: Problem) -> tuple[dict[str, np.ndarray], np.ndarray]:
+def single_changes(problem: Problem[PerturbationContext]) -> tuple[dict[str, np.ndarray], np.ndarray]:
     """Return the change that each gene makes alone in the training part, and what stands for the other genes.
 
     Returns
@@ -36,7 +36,7 @@ def single_changes(problem: Problem) -> tuple[dict[str, np.ndarray], np.ndarray]
     unseen : (G,) float64
         Mean change of the training singles; without any, mean change per gene of the training conditions.
     """
-    delta_CG = training_targets(problem) - np.asarray(problem.context["control_mean"], dtype=np.float64)
+    delta_CG = training_targets(problem) - np.asarray(problem.context.control_mean, dtype=np.float64)
     train = genes_of(problem, "train")
     singles = np.array([len(genes) == 1 for genes in train])
     if singles.any():
@@ -47,23 +47,23 @@ def single_changes(problem: Problem) -> tuple[dict[str, np.ndarray], np.ndarray]
     return {g: delta_CG[singles & (names == g)].mean(axis=0) for g in dict.fromkeys(names[singles])}, unseen_G
 
 
-def summed(problem: Problem, change: Callable[[str], np.ndarray]) -> np.ndarray:
+def summed(problem: Problem[PerturbationContext], change: Callable[[str], np.ndarray]) -> np.ndarray:
     """Return control plus the sum over a test condition's genes of their changes, (test, G) float32."""
-    control_G = np.asarray(problem.context["control_mean"], dtype=np.float64)
+    control_G = np.asarray(problem.context.control_mean, dtype=np.float64)
     test = genes_of(problem, "test")
     return np.stack([control_G + np.sum([change(g) for g in genes], axis=0) for genes in test]).astype(np.float32)
 
 
-class Additive(Predictor):
+class Additive(Predictor[PerturbationContext]):
     """A double perturbation is the sum of its single ones: see :func:`single_changes`."""
 
-    def predict(self, problem: Problem, seed: int) -> np.ndarray:
+    def predict(self, problem: Problem[PerturbationContext], seed: int) -> np.ndarray:
         """Return control plus the sum of single changes; `seed` changes nothing."""
         effect, unseen_G = single_changes(problem)
         return summed(problem, lambda gene: effect.get(gene, unseen_G))
 
 
-class MatchingMean(Predictor):
+class MatchingMean(Predictor[PerturbationContext]):
     """Genes like the perturbed one, by the Gene Ontology, tell what it does.
 
     A gene seen alone in training counts with its own change. Another counts with the mean change of the training
@@ -82,7 +82,7 @@ class MatchingMean(Predictor):
     def __init__(self, neighbours: int = 5, threshold: float = 0.1) -> None:
         self.neighbours, self.threshold = neighbours, threshold
 
-    def predict(self, problem: Problem, seed: int) -> np.ndarray:
+    def predict(self, problem: Problem[PerturbationContext], seed: int) -> np.ndarray:
         """Return control plus the sum of changes; `seed` changes nothing.
 
         Raises
@@ -91,7 +91,7 @@ class MatchingMean(Predictor):
             When the data set has no GO annotations.
         """
         effect, unseen_G = single_changes(problem)
-        place = {g: i for i, g in reversed(list(enumerate(problem.context["go_genes"])))}
+        place = {g: i for i, g in reversed(list(enumerate(problem.context.annotated_genes)))}
         known = sorted(g for g in effect if g in place)
         wanted = sorted({g for genes in genes_of(problem, "test") for g in genes if g not in effect and g in place})
         terms = sparse.csr_matrix(go_terms(problem))[[place[g] for g in [*known, *wanted]]]
@@ -108,7 +108,7 @@ class MatchingMean(Predictor):
         return summed(problem, lambda gene: effect.get(gene, guess.get(gene, unseen_G)))
 
 
-class SampledControl(Predictor):
+class SampledControl(Predictor[PerturbationContext]):
     """No change, with the noise of single cells: the mean of control cells drawn anew for every condition.
 
     Parameters
@@ -120,15 +120,15 @@ class SampledControl(Predictor):
     def __init__(self, cells: int = 200) -> None:
         self.cells = cells
 
-    def predict(self, problem: Problem, seed: int) -> np.ndarray:
+    def predict(self, problem: Problem[PerturbationContext], seed: int) -> np.ndarray:
         """Draw by `seed` and fold."""
-        controls = problem.context["cells"].control()
+        controls = problem.context.cells.control()
         draw = rng("sampled control", problem.task, problem.fold, seed)
         rows = (draw.integers(controls.shape[0], size=self.cells) for _ in problem.test_samples)
         return np.stack([np.asarray(controls[r].mean(axis=0), dtype=np.float32).ravel() for r in rows])
 
 
-class SplitHalf(Predictor):
+class SplitHalf(Predictor[PerturbationContext]):
     """The mean profile of a random half of the test cells: what a model without error could score.
 
     It is scored against the mean of all n cells. With cell noise of variance v, the expected squared distance between
@@ -136,7 +136,7 @@ class SplitHalf(Predictor):
     Its card must say ``sees_truth: true``.
     """
 
-    def predict(self, problem: Problem, seed: int) -> np.ndarray:
+    def predict(self, problem: Problem[PerturbationContext], seed: int) -> np.ndarray:
         """Return the profiles of the first halves; `seed` changes nothing.
 
         Raises
@@ -144,16 +144,17 @@ class SplitHalf(Predictor):
         InputDataError
             When the problem hides its test targets.
         """
-        if "half_a" not in problem.context:
+        half_a = problem.context.half_a
+        if half_a is None:
             raise InputDataError(
                 f"task {problem.task!r}: the cells of the test part are hidden",
                 "a problem made with sees_truth, which only a ceiling gets",
                 "write sees_truth: true in the model's card",
             )
-        return np.asarray(problem.context["half_a"], dtype=np.float32)[problem.rows("test")]
+        return np.asarray(half_a, dtype=np.float32)[problem.rows("test")]
 
 
-class AdditiveLinear(PredictorFromFeatures):
+class AdditiveLinear(PredictorFromFeatures[PerturbationContext]):
     """ALM: the change of a condition is linear in the sum of its genes' vectors.
 
     Change = mean training change + sum over the perturbed genes of ``W e(gene)``, with ``e`` the gene's vector in the
@@ -162,16 +163,16 @@ class AdditiveLinear(PredictorFromFeatures):
     memory for single genes: a gene counts by its vector alone.
     """
 
-    def predict_from(self, problem: Problem, features: Features, seed: int) -> np.ndarray:
+    def predict_from(self, problem: Problem[PerturbationContext], features: Features, seed: int) -> np.ndarray:
         """Fit on the training part and answer; `seed` changes nothing."""
         vectors_PD, perturbed_CP = perturbed_vectors(problem, features)
-        control_G = problem.context["control_mean"]
+        control_G = problem.context.control_mean
         parts = (problem.rows(part) for part in ("train", "validation", "test"))
         delta = fit_predict_gene_effects(vectors_PD, perturbed_CP, problem.targets - control_G, *parts, shares=(1.0,))
         return (delta + control_G).astype(np.float32)
 
 
-class LinearLatent(Predictor):
+class LinearLatent(Predictor[PerturbationContext]):
     """Bilinear ridge model on gene vectors that come from the training part alone.
 
     With ``Y`` the training profiles (genes x conditions), ``b`` their mean, ``G`` the first principal components of
@@ -191,7 +192,7 @@ class LinearLatent(Predictor):
     def __init__(self, dimensions: int = 10, ridge: float = 0.1) -> None:
         self.dimensions, self.ridge = dimensions, ridge
 
-    def predict(self, problem: Problem, seed: int) -> np.ndarray:
+    def predict(self, problem: Problem[PerturbationContext], seed: int) -> np.ndarray:
         """Fit on the training part and answer; `seed` changes nothing."""
         y_CG = training_targets(problem).astype(np.float64)
         b_G = y_CG.mean(axis=0)
@@ -199,7 +200,7 @@ class LinearLatent(Predictor):
         del left_CK
         g_GK = (right_KG * scale_K[:, None]).T[:, : self.dimensions]
         place: dict[str, int] = {}
-        for position, name in enumerate(problem.context["gene_names"]):
+        for position, name in enumerate(problem.context.gene_names):
             place.setdefault(name, position)
 
         def vectors(part: str) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""Picture of a genetic perturbation benchmark: a panel per scenario, lines for simple answers, marks for the paper."""
+"""Genetic perturbation, step figure: a panel per scenario, lines for simple answers, marks for the paper."""
 
 from __future__ import annotations
 
@@ -11,11 +11,18 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from sclong.config.cards import BenchmarkCard, PaperNumber
+from sclong.report.drawing import Drawing
 from sclong.report.figures import ROLE_COLOURS, draw_models, svg
 from sclong.report.tables import paper_number
 
 SIMPLE = {"additive": ("additive", "#d62728", "-."), "train_mean": ("training mean", "#9467bd", "-")}
 BOUNDS = {"floor": ("floor", ROLE_COLOURS["floor"], ":"), "ceiling": ("ceiling", ROLE_COLOURS["ceiling"], "--")}
+
+
+def figure(drawing: Drawing) -> str:
+    """Draw the figure of a benchmark (:func:`perturbation_figure`); an SVG element."""
+    published = {name: card.published_as for name, card in drawing.models.items()}
+    return perturbation_figure(drawing.summary, drawing.scores, drawing.card.name, drawing.card, published)
 
 
 def perturbation_figure(
@@ -53,8 +60,8 @@ def perturbation_figure(
     paper = paper_values(card, scenarios)
     others = sorted({p.model for p in paper.values()} - {_among(names[m], paper) for m in models})
     places = {name: y for y, name in enumerate([*models, *(f"paper: {name}" for name in others)][::-1])}
-    figure = Figure(figsize=(2.6 + 2.6 * len(scenarios), 1.3 + 0.24 * len(places)), layout="constrained")
-    axes = figure.subplots(1, len(scenarios), sharey=True, squeeze=False)[0]
+    canvas = Figure(figsize=(2.6 + 2.6 * len(scenarios), 1.3 + 0.24 * len(places)), layout="constrained")
+    axes = canvas.subplots(1, len(scenarios), sharey=True, squeeze=False)[0]
     for axis, scenario in zip(axes, scenarios, strict=True):
         part = rows[rows["scenario"] == scenario].set_index("model")
         shown = draw_models(axis, part, metrics[(metrics["benchmark"] == benchmark)], places)
@@ -72,12 +79,12 @@ def perturbation_figure(
     labels = [f"{name} (paper's protocol)" if protocols.get(name) == "paper" else name for name in places]
     axes[0].set_yticks(list(places.values()), labels)
     better = "higher" if rows["direction"].iloc[0] == "max" else "lower"
-    figure.supxlabel(f"{rows['metric'].iloc[0]} ({better} is better)", fontsize=9)
+    canvas.supxlabel(f"{rows['metric'].iloc[0]} ({better} is better)", fontsize=9)
     other_data = not rows["verdict"].ne("").any() or rows["verdict"].str.startswith("not comparable").any()
-    figure.legend(
+    canvas.legend(
         handles=_legend(rows, bool(paper), other_data), loc="outside upper center", ncols=5, fontsize=8, frameon=False
     )
-    return svg(figure)
+    return svg(canvas)
 
 
 def paper_values(card: BenchmarkCard, scenarios: list[str]) -> dict[tuple[str, str], PaperNumber]:

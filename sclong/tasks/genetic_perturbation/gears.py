@@ -18,6 +18,7 @@ from sclong.config.cards import describe_validation
 from sclong.errors import CardError, InputDataError, listing
 from sclong.genes.go_graph import jaccard_graph
 from sclong.tasks.genetic_perturbation.classical import genes_of
+from sclong.tasks.genetic_perturbation.dataset import PerturbationContext
 from sclong.tasks.genetic_perturbation.gears_network import Graph
 from sclong.tasks.genetic_perturbation.gears_training import GearsData, GearsOptions, fit_predict_gears
 
@@ -27,7 +28,7 @@ COEXPRESSION_THRESHOLD, COEXPRESSION_NEIGHBOURS = 0.4, 20
 GO_DIMENSIONS = 64
 
 
-class Gears(Predictor, PredictorFromFeatures):
+class Gears(Predictor[PerturbationContext], PredictorFromFeatures[PerturbationContext]):
     """A GEARS network; see :class:`.GearsNetwork`.
 
     Answering from features it takes their contextual vectors (one for each gene in each control cell) where there are
@@ -67,7 +68,7 @@ class Gears(Predictor, PredictorFromFeatures):
                 f"{action} in the model's card",
             ) from None
 
-    def predict(self, problem: Problem, seed: int) -> np.ndarray:
+    def predict(self, problem: Problem[PerturbationContext], seed: int) -> np.ndarray:
         """Train without a given embedding, and answer; every seed is a training of its own.
 
         Raises
@@ -82,7 +83,7 @@ class Gears(Predictor, PredictorFromFeatures):
             data = replace(data, coexpression=coexpression_graph(problem))
         return fit_predict_gears(data, self.options, seed, flag=self.flag)
 
-    def predict_from(self, problem: Problem, features: Features, seed: int) -> np.ndarray:
+    def predict_from(self, problem: Problem[PerturbationContext], features: Features, seed: int) -> np.ndarray:
         """Train on the vectors of `features` and answer; every seed is a training of its own.
 
         Raises
@@ -94,14 +95,14 @@ class Gears(Predictor, PredictorFromFeatures):
         return fit_predict_gears(data, self.options, seed, flag=self.flag)
 
 
-def gears_data(problem: Problem) -> GearsData:
+def gears_data(problem: Problem[PerturbationContext]) -> GearsData:
     """Collect what a network learns from and is asked; the pool of pairs are all control cells.
 
-    The nodes of the GO graph are ``context["go_genes"]``: the measured genes, then perturbed ones that are not. The
+    The nodes of the GO graph are ``context.annotated_genes``: the measured genes, then perturbed ones that are not. The
     graph is the project's rule over their terms: Jaccard index above 0.1, the twenty most similar and the gene itself.
     """
     context, samples = problem.context, problem.samples.index
-    place = {g: i for i, g in reversed(list(enumerate(context["go_genes"])))}
+    place = {g: i for i, g in reversed(list(enumerate(context.annotated_genes)))}
     nodes = {
         part: [np.array([place[g] for g in genes]) for genes in genes_of(problem, part)]
         for part in ("train", "validation", "test")
@@ -109,18 +110,18 @@ def gears_data(problem: Problem) -> GearsData:
     train, validation = (samples[problem.rows(part)] for part in ("train", "validation"))
     indptr, sources, weights = jaccard_graph(go_terms(problem), GO_THRESHOLD, GO_NEIGHBOURS)
     return GearsData(
-        control_CG=context["cells"].control().toarray(),
-        control_mean_G=np.asarray(context["control_mean"], dtype=np.float32),
+        control_CG=context.cells.control().toarray(),
+        control_mean_G=np.asarray(context.control_mean, dtype=np.float32),
         vectors=None,
-        cells=[context["cells"].of(s) for s in train],
-        counted=[context["non_zero"][s] for s in train],
+        cells=[context.cells.of(s) for s in train],
+        counted=[context.non_zero[s] for s in train],
         train=nodes["train"],
         validation=nodes["validation"],
         test=nodes["test"],
         validation_mean_VG=problem.targets[problem.rows("validation")],
-        validation_genes=[context["de"][s] for s in validation],
+        validation_genes=[context.de[s] for s in validation],
         go_graph=as_graph(np.repeat(np.arange(len(indptr) - 1), np.diff(indptr)), sources, weights),
-        n_nodes=len(context["go_genes"]),
+        n_nodes=len(context.annotated_genes),
     )
 
 
@@ -130,7 +131,7 @@ def as_graph(targets: np.ndarray, sources: np.ndarray, weights: np.ndarray) -> G
     return Graph(torch.from_numpy(edges), torch.from_numpy(np.asarray(weights, dtype=np.float32)))
 
 
-def with_vectors(data: GearsData, problem: Problem, features: Features) -> GearsData:
+def with_vectors(data: GearsData, problem: Problem[PerturbationContext], features: Features) -> GearsData:
     """Return `data` with the vectors of `features`; the pool of pairs are then the cells that were embedded.
 
     Raises
@@ -155,7 +156,7 @@ def with_vectors(data: GearsData, problem: Problem, features: Features) -> Gears
     return replace(data, control_CG=pool, vectors=features.contextual_embedding[:, columns_kept])
 
 
-def embedded_controls(problem: Problem, names: np.ndarray) -> np.ndarray:
+def embedded_controls(problem: Problem[PerturbationContext], names: np.ndarray) -> np.ndarray:
     """Return log1p(CP10k) of the control cells that were embedded, (cells, G) float32, in the order of `names`.
 
     Raises
@@ -165,7 +166,7 @@ def embedded_controls(problem: Problem, names: np.ndarray) -> np.ndarray:
     """
     import anndata
 
-    adata = anndata.read_h5ad(problem.context["expression"])
+    adata = anndata.read_h5ad(problem.context.expression)
     lacking = [str(n) for n in names if n not in adata.obs_names]
     if lacking:
         raise InputDataError(
@@ -179,7 +180,7 @@ def embedded_controls(problem: Problem, names: np.ndarray) -> np.ndarray:
     return values[:, adata.var_names.get_indexer(problem.outputs)].toarray()
 
 
-def go_vectors(problem: Problem) -> np.ndarray:
+def go_vectors(problem: Problem[PerturbationContext]) -> np.ndarray:
     """Return what the Gene Ontology says of each measured gene, (G, at most 64) float32.
 
     Leading left singular vectors, times singular values, of the table of genes and terms; terms count by log(genes /
@@ -195,14 +196,14 @@ def go_vectors(problem: Problem) -> np.ndarray:
     return np.asarray(left * values, dtype=np.float32)
 
 
-def coexpression_graph(problem: Problem) -> Graph:
+def coexpression_graph(problem: Problem[PerturbationContext]) -> Graph:
     """Return GEARS' co-expression graph: genes joined by |Pearson correlation| over the cells of training singles.
 
     Of each gene's twenty-one most correlated (itself among them) those above 0.4 are sources of an edge.
     """
     train = problem.samples.index[problem.rows("train")]
     singles = [s for s, genes in zip(train, genes_of(problem, "train"), strict=True) if len(genes) == 1]
-    cells = sparse.vstack([problem.context["cells"].of(s) for s in singles or train]).toarray()
+    cells = sparse.vstack([problem.context.cells.of(s) for s in singles or train]).toarray()
     with np.errstate(invalid="ignore", divide="ignore"):
         related = np.nan_to_num(np.abs(np.corrcoef(cells, rowvar=False)))
     best = np.argsort(-related, axis=1, kind="stable")[:, : COEXPRESSION_NEIGHBOURS + 1]

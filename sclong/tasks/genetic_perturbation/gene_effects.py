@@ -15,7 +15,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from sclong.benchmark.problem import Features, Problem
 from sclong.errors import InputDataError
+from sclong.tasks.genetic_perturbation.dataset import PerturbationContext
 
 SHARES = (0.0, 0.25, 0.5, 0.75, 1.0)
 PENALTIES = (0.1, 0.3, 1.0, 3.0, 10.0, 100.0)
@@ -87,3 +89,25 @@ def fit_predict_gene_effects(
             if error < best_error:
                 best_error, best = error, mean_G + kernel_CC[np.ix_(test, train)] @ dual
     return best
+
+
+def perturbed_vectors(problem: Problem[PerturbationContext], features: Features) -> tuple[np.ndarray, np.ndarray]:
+    """Look up the vectors of the perturbed genes.
+
+    Returns
+    -------
+    vectors : (P, d) float64
+        One row per perturbed gene, in alphabetical order, standardised over the genes of the data set dimension by
+        dimension. A gene that the model does not know has the mean vector of the perturbed genes that it does know.
+    perturbed : (samples, P) float64
+        1 where a condition perturbs the gene.
+    """
+    table = features.gene_vectors().astype(np.float64)
+    table = (table - table.mean(axis=0)) / (table.std(axis=0) + 1e-8)
+    row = {name: i for i, name in enumerate(features.genes)}
+    pairs = [genes.split("|") for genes in problem.samples["genes"]]
+    genes = sorted({g for pair in pairs for g in pair})
+    rows = np.array([row[problem.context.perturbed_ids[g]] for g in genes])
+    vectors, known = table[rows], np.asarray(features.gene_mapped)[rows]
+    vectors[~known] = vectors[known].mean(axis=0) if known.any() else 0.0
+    return vectors, np.array([[float(g in pair) for g in genes] for pair in pairs])

@@ -2,6 +2,7 @@
 
 import importlib.util
 import logging
+from dataclasses import replace
 from pathlib import Path
 
 import anndata
@@ -11,15 +12,19 @@ import pytest
 from scipy import sparse
 
 from sclong.benchmark import sclong as sclong_adapter
+from sclong.benchmark.adapter import build
+from sclong.benchmark.model import Embedder, Predictor
 from sclong.benchmark.predictions import write_predictions
 from sclong.benchmark.problem import Predictions, Problem
-from sclong.benchmark.run import load_adapter
 from sclong.cells.normalize import log1p_cp10k, normalize_counts
-from sclong.config.cards import BenchmarkCard, ModelCard, load_card, load_cards, meets
+from sclong.config.cards import BenchmarkCard, ModelCard, load_cards
 from sclong.embed.result import Embedding
 from sclong.errors import CardError, InputDataError
+from sclong.plan.rows import meets
+from sclong.report.drawing import Drawing
+from sclong.tasks.batch_integration.dataset import IntegrationContext
 from sclong.tasks.batch_integration.expression import Combat, Expression
-from sclong.tasks.batch_integration.figure import integration_pictures, plane, setting, umap_figure
+from sclong.tasks.batch_integration.figure import figure, plane, row_note, umap_figure
 from sclong.tasks.batch_integration.metrics import batch_variance
 from sclong.tasks.batch_integration.sclong_values import ScLongOnValues
 from sclong.tasks.batch_integration.scvi import ScVi
@@ -47,16 +52,16 @@ def problem() -> Problem:
         samples,
         np.full((len(batch), 1), np.nan, np.float32),
         ["label"],
-        {
-            "expression": log1p_cp10k(counts),
-            "counts": sparse.csr_matrix(counts),
-            "gene_names": [f"g{i}" for i in range(GENES)],
-        },
+        IntegrationContext(
+            expression=log1p_cp10k(counts),
+            counts=sparse.csr_matrix(counts),
+            gene_names=[f"g{i}" for i in range(GENES)],
+        ),
     )
 
 
 def test_expression_is_the_normalised_matrix(problem):
-    values = problem.context["expression"].toarray()
+    values = problem.context.expression.toarray()
     assert np.array_equal(Expression().predict(problem, 0), values)
     some = Expression(top_genes=7).predict(problem, 0)
     columns = [int(np.flatnonzero((values == column[:, None]).all(axis=0))[0]) for column in some.T]
@@ -66,14 +71,14 @@ def test_expression_is_the_normalised_matrix(problem):
 def test_combat_removes_the_batch_and_keeps_the_types(problem):
     batch, celltype = problem.samples["batch"].to_numpy(), problem.samples["type"].to_numpy()
     answer = Combat(dimensions=10, top_genes=50).predict(problem, 0)
-    before = problem.context["expression"].toarray()
+    before = problem.context.expression.toarray()
     assert answer.shape == (100, 10) and np.isfinite(answer).all()
     assert batch_variance(answer, batch) < 0.01 < 0.1 < batch_variance(before, batch)
     assert batch_variance(answer, celltype) > 1.5 * batch_variance(before, celltype)
 
 
 def test_scvi_says_what_it_needs(problem, monkeypatch):
-    without = Problem(**{**problem.__dict__, "context": {**problem.context, "counts": None}})
+    without = replace(problem, context=replace(problem.context, counts=None))
     with pytest.raises(InputDataError, match="no raw counts"):
         ScVi().predict(without, 0)
     monkeypatch.setitem(__import__("sys").modules, "scvi", None)
@@ -101,7 +106,7 @@ def test_sclong_gets_the_values_that_the_card_says(problem, monkeypatch):
         return Embedding(np.zeros((adata.n_obs, 2)), None, np.ones(adata.n_vars, bool), {"pooling": self.pooling})
 
     monkeypatch.setattr(sclong_adapter.ScLong, "embed", embed)
-    counts = problem.context["counts"]
+    counts = problem.context.counts
     adata = anndata.AnnData(counts.copy())
     adata.uns["value_kind"] = "counts"
     keys = {"checkpoint": None, "seed": 0, "batch_size": 1}
@@ -131,8 +136,8 @@ def cards(root: Path) -> dict[str, ModelCard]:
 
 
 def test_every_row_says_whether_it_was_fitted_to_these_cells(root, cards):
-    benchmark = load_card(root / "config/benchmarks/pancreas.yaml", BenchmarkCard)
-    rows = {name: setting(card) for name, card in cards.items() if meets(benchmark, card)}
+    benchmark = load_cards(root / "config/benchmarks", BenchmarkCard)["pancreas"]
+    rows = {name: row_note(card) for name, card in cards.items() if meets(benchmark, card)}
     fitted = {"pca", "hvg_pca", "centred_pca", "combat_pca", "scvi"}
     controls = {"constant_embedding", "random_embedding", "shuffled_pca", "cell_type_one_hot"}
     assert {name for name, what in rows.items() if what == "fitted to these cells"} == fitted
@@ -158,7 +163,7 @@ def test_rows_of_batch_integration_alone_run_in_no_other_benchmark(root, cards):
 
 def test_optional_cards_build_their_adapters(root):
     for card in load_cards(root / "config/models/optional", ModelCard).values():
-        load_adapter(card)
+        build(card.recipe(), Predictor if "integrated_embedding" in card.provides else Embedder)
 
 
 def clusters() -> tuple[dict[str, np.ndarray], np.ndarray, np.ndarray]:
@@ -210,7 +215,11 @@ def test_pictures_from_files_put_controls_first(tmp_path, cards):
         write_predictions(
             predictions[model], Predictions(np.array(["0"] * 90), np.array(names[::-1]), values, np.array(["0", "1"]))
         )
-    text = integration_pictures(tmp_path, predictions, cards)
+    card = BenchmarkCard.model_construct(name="pancreas")
+    empty = pd.DataFrame()
+    drawing = Drawing(card, cards, empty, empty, tmp_path, predictions)
+    text = figure(drawing)
+    assert figure(replace(drawing, predictions={})) == ""
     where = [
         text.index(f"<!-- {t} -->")
         for t in (

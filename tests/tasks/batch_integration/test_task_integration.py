@@ -18,8 +18,7 @@ from sclong.tasks.batch_integration.controls import (
     ShuffledPca,
     variable_genes,
 )
-from sclong.tasks.batch_integration.metrics import METRICS
-from sclong.tasks.batch_integration.task import TASK
+from sclong.tasks.batch_integration.task import METRICS, TASK
 
 GENES, EACH = 120, 40
 TYPES, BATCHES = ["alpha", "beta", "delta"], ["b0", "b1"]
@@ -84,9 +83,9 @@ def test_problem_hides_the_truth(dataset):
     _, problem = problem_of(dataset[0])
     assert list(problem.samples.columns) == ["part", "batch"]
     assert np.isnan(problem.targets).all() and problem.outputs == ["label"]
-    assert problem.context["expression"].shape == (240, len(problem.context["gene_names"]))
-    assert problem.context["counts"].sum() == counts_with_batches()[0].sum()
-    total = np.expm1(problem.context["expression"].toarray()).sum(axis=1)
+    assert problem.context.expression.shape == (240, len(problem.context.gene_names))
+    assert problem.context.counts.sum() == counts_with_batches()[0].sum()
+    total = np.expm1(problem.context.expression.toarray()).sum(axis=1)
     assert total == pytest.approx(np.full(240, 1e4), rel=1e-3)
 
 
@@ -234,8 +233,8 @@ def test_values_of_a_file_without_counts_are_taken_as_they_are(tmp_path):
     (tmp_path / "data").mkdir()
     TASK.prepare({"expression": path}, OPTIONS | {"value_kind": "nonnegative", "layer": "X"}, tmp_path / "data")
     _, problem = problem_of(tmp_path / "data")
-    assert problem.context["counts"] is None
-    assert problem.context["expression"].sum() == pytest.approx(counts_with_batches()[0].sum() / 4)
+    assert problem.context.counts is None
+    assert problem.context.expression.sum() == pytest.approx(counts_with_batches()[0].sum() / 4)
     assert scores_of(tmp_path / "data", Pca(5).predict(problem, 0))["overall"] > 0
 
 

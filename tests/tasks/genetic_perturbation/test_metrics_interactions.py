@@ -11,6 +11,7 @@ from sklearn.linear_model import LinearRegression, TheilSenRegressor
 from sklearn.metrics import roc_auc_score
 
 from sclong.seeding import rng
+from sclong.tasks.genetic_perturbation.dataset import Profiles
 from sclong.tasks.genetic_perturbation.interactions import (
     CLASSES,
     distance_correlation,
@@ -23,7 +24,7 @@ from sclong.tasks.genetic_perturbation.interactions import (
     strongest,
     theil_sen,
 )
-from sclong.tasks.genetic_perturbation.profiles import PrepareOptions, Profiles, prepare_perturbations
+from sclong.tasks.genetic_perturbation.prepare import PrepareOptions, prepare_perturbations
 
 
 def changes(n: int = 40, noise: float = 0.0) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

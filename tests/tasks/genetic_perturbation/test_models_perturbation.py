@@ -14,17 +14,21 @@ import pytest
 from scipy import sparse
 from toy_training import ARCH, toy_corpus, toy_counts
 
+from sclong.benchmark.adapter import build
 from sclong.benchmark.features import read_features, write_features
+from sclong.benchmark.model import PredictorFromFeatures
 from sclong.benchmark.problem import Features, Problem
-from sclong.benchmark.run import load_adapter
+from sclong.benchmark.registry import load_tasks
 from sclong.benchmark.sclong import ScLong
 from sclong.checkpoint.folder import initialise
-from sclong.config.cards import ModelCard, check_features_of, load_card
+from sclong.config.cards import ModelCard, load_cards
 from sclong.errors import CardError, InputDataError
 from sclong.plan.plan import make_plan
+from sclong.plan.rows import check_models
 from sclong.seeding import rng
 from sclong.tasks.genetic_perturbation import gears as perturbation_gears
 from sclong.tasks.genetic_perturbation.classical import AdditiveLinear, MatchingMean, SampledControl, SplitHalf
+from sclong.tasks.genetic_perturbation.dataset import PerturbationContext
 from sclong.tasks.genetic_perturbation.gears import (
     Gears,
     coexpression_graph,
@@ -34,7 +38,8 @@ from sclong.tasks.genetic_perturbation.gears import (
     with_vectors,
 )
 from sclong.tasks.genetic_perturbation.gears_training import GearsData
-from sclong.tasks.genetic_perturbation.task import TASK, perturbed_vectors
+from sclong.tasks.genetic_perturbation.gene_effects import perturbed_vectors
+from sclong.tasks.genetic_perturbation.task import TASK
 
 OUTPUTS = ["e0", "e1", "e2", "e3", "e4"]
 SYMBOLS = ["A", "B", "C", "D", "E"]
@@ -81,17 +86,20 @@ def problem(**context: Any) -> Problem:
         samples,
         targets,
         OUTPUTS,
-        {
-            "control_mean": np.ones(5, dtype=np.float32),
-            "gene_names": SYMBOLS,
-            "perturbed_ids": {g: f"e{i}" for i, g in enumerate(SYMBOLS)} | {"F": "F"},
-            "go_terms": sparse.csr_matrix(TERMS),
-            "go_genes": [*SYMBOLS, "F"],
-            "cells": Cells(5),
-            "non_zero": {s: np.array([0, 4]) for s in known},
-            "de": {s: np.array([4, 0]) for s in known},
-            **context,
-        },
+        PerturbationContext(
+            **{
+                "control_mean": np.ones(5, dtype=np.float32),
+                "gene_names": SYMBOLS,
+                "perturbed_ids": {g: f"e{i}" for i, g in enumerate(SYMBOLS)} | {"F": "F"},
+                "go_terms": sparse.csr_matrix(TERMS),
+                "annotated_genes": [*SYMBOLS, "F"],
+                "cells": Cells(5),
+                "non_zero": {s: np.array([0, 4]) for s in known},
+                "de": {s: np.array([4, 0]) for s in known},
+                "expression": Path("expression.h5ad"),
+                **context,
+            }
+        ),
     )
 
 
@@ -110,7 +118,7 @@ def test_matching_mean_by_hand() -> None:
 
 def test_matching_mean_needs_annotations() -> None:
     bare = problem()
-    bare = replace(bare, context={k: v for k, v in bare.context.items() if k != "go_terms"})
+    bare = replace(bare, context=replace(bare.context, go_terms=None))
     with pytest.raises(InputDataError, match="no GO annotations"):
         MatchingMean().predict(bare, 0)
 
@@ -173,7 +181,7 @@ def test_additive_linear_is_ridge_on_summed_vectors() -> None:
 def test_gears_sees_training_cells_and_no_test_condition() -> None:
     asked = problem()
     data = gears_data(asked)
-    assert asked.context["cells"].asked == ["A", "B", "C", "A+B"]
+    assert asked.context.cells.asked == ["A", "B", "C", "A+B"]
     assert [list(n) for n in data.train] == [[0], [1], [2], [0, 1]]
     assert [list(n) for n in data.test] == [[3], [5], [4, 3], [0, 3]]  # F is a node beyond the measured genes
     assert data.n_nodes == 6 and data.control_CG.shape == (8, 5)
@@ -243,10 +251,10 @@ def test_go_vectors_are_the_weighted_terms_but_for_rotation() -> None:
 
 def test_coexpression_is_that_of_training_singles() -> None:
     asked = problem()
-    cells = np.vstack([asked.context["cells"].of(s).toarray() for s in ("A", "B", "C")])
+    cells = np.vstack([asked.context.cells.of(s).toarray() for s in ("A", "B", "C")])
     correlation = np.abs(np.corrcoef(cells.T))
     graph = coexpression_graph(asked)
-    assert asked.context["cells"].asked[3:] == ["A", "B", "C"]
+    assert asked.context.cells.asked[3:] == ["A", "B", "C"]
     got = {(t, s): w for (s, t), w in zip(graph.edges_2E.T.tolist(), graph.weights_E.tolist(), strict=True)}
     assert set(got) == {tuple(p) for p in np.argwhere(correlation > 0.4).tolist()}
     for (target, source), weight in got.items():
@@ -335,9 +343,9 @@ def test_terms_of_measured_and_of_perturbed_genes_reach_the_problem(tmp_path: Pa
     facts = TASK.prepare(inputs, {"value_kind": "log1p_cp10k"}, dataset)
     assert facts["annotated_genes"] == 2
     (asked,) = TASK.problems(dataset, TASK.split(dataset, "simulation", {}, 1))
-    assert asked.context["go_genes"] == [*(f"G{i}" for i in range(6)), "LOST"]
+    assert asked.context.annotated_genes == [*(f"G{i}" for i in range(6)), "LOST"]
     np.testing.assert_array_equal(
-        asked.context["go_terms"].toarray(), [[0, 0], [1, 0], [0, 0], [0, 0], [0, 0], [0, 0], [0, 1]]
+        asked.context.go_terms.toarray(), [[0, 0], [1, 0], [0, 0], [0, 0], [0, 0], [0, 0], [0, 1]]
     )
     cells = anndata.read_h5ad(dataset / "expression.h5ad")
     assert cells.uns["contextual"]  # asks encoders for the vectors of each cell
@@ -389,16 +397,16 @@ ROWS = {
 
 @pytest.mark.parametrize("name", sorted(ROWS))
 def test_cards_of_rows_and_controls(root: Path, name: str) -> None:
-    card = load_card(root / "config" / "models" / f"{name}.yaml", ModelCard)
+    card = load_cards(root / "config" / "models", ModelCard)[name]
     assert card.features_of == ROWS[name] and card.provides == ["perturbation_prediction"]
     assert card.deterministic == name.startswith("alm")
     for preset in ("demo", "small", "paper"):
-        load_adapter(card.for_preset(preset))
+        build(card.for_preset(preset).recipe(), PredictorFromFeatures)
 
 
 def test_rows_that_are_compared_differ_in_their_embedding_alone(root: Path) -> None:
     rows = [name for name in ROWS if name.startswith("gears_") and name != "gears_sclong_published"]
-    cards = [load_card(root / "config" / "models" / f"{name}.yaml", ModelCard) for name in rows]
+    cards = [load_cards(root / "config" / "models", ModelCard)[name] for name in rows]
     for preset in ("demo", "small", "paper"):
         options = [{k: v for k, v in c.for_preset(preset).options.items() if k != "genes"} for c in cards]
         assert all(o == options[0] for o in options)
@@ -406,7 +414,7 @@ def test_rows_that_are_compared_differ_in_their_embedding_alone(root: Path) -> N
 
 def test_published_row_keeps_the_published_protocol(root: Path) -> None:
     """Release: 4 processes x 8 batches of 16 cells a step; gradients of batches summed, of processes averaged."""
-    cards = {n: load_card(root / "config" / "models" / f"gears_sclong{n}.yaml", ModelCard) for n in ("", "_published")}
+    cards = {n: load_cards(root / "config" / "models", ModelCard)[f"gears_sclong{n}"] for n in ("", "_published")}
     assert (cards["_published"].protocol, cards[""].protocol) == ("paper", "strict")
     assert not cards["_published"].selects_on_test  # the epoch was chosen on validation conditions
     options = Gears(**cards["_published"].for_preset("paper").options).options
@@ -438,18 +446,18 @@ def test_preset_replaces_options() -> None:
 
 def test_a_model_that_others_answer_from_must_be_asked_for(root: Path) -> None:
     folder = root / "config" / "models"
-    cards = {n: load_card(folder / f"{n}.yaml", ModelCard) for n in ("sclong", "gears_sclong")}
-    check_features_of(cards)
+    cards = {n: load_cards(folder, ModelCard)[n] for n in ("sclong", "gears_sclong")}
+    check_models(cards, load_tasks().values())
     with pytest.raises(CardError, match="add sclong to models"):
-        check_features_of({"gears_sclong": cards["gears_sclong"]})
+        check_models({"gears_sclong": cards["gears_sclong"]}, load_tasks().values())
 
 
 def test_predictions_wait_for_the_embedding_that_the_card_names(root: Path) -> None:
     plan = make_plan({}, root)
-    features = plan.features_of("norman")
+    features = plan.rows.features_of("norman")
     dataset = plan.data["norman"].dataset
     for model, of in {"gears_sclong": "sclong", "alm_gene2vec": "gene2vec", "sclong_random": "sclong_random"}.items():
-        assert features(SimpleNamespace(model=model)) == [plan.result("embeddings", of, dataset)]
+        assert features(SimpleNamespace(model=model)) == [plan.paths.result("embeddings", of, dataset)]
     assert [features(SimpleNamespace(model=m)) for m in ("gears", "additive", "no_such_model")] == [[], [], []]
     assert plan.models["gears_sclong"].options["hidden"] == 24  # the demo's
 

@@ -12,15 +12,10 @@ from scipy import sparse, stats
 
 from sclong.errors import InputDataError
 from sclong.seeding import rng
-from sclong.tasks.genetic_perturbation.cells import half_means
-from sclong.tasks.genetic_perturbation.genes import first_ranked, read_published
-from sclong.tasks.genetic_perturbation.profiles import (
-    ConditionCells,
-    GeneSets,
-    PrepareOptions,
-    Profiles,
-    prepare_perturbations,
-)
+from sclong.tasks.genetic_perturbation.cells import ConditionCells, half_means
+from sclong.tasks.genetic_perturbation.dataset import Profiles
+from sclong.tasks.genetic_perturbation.genes import GeneSets, first_ranked, read_published
+from sclong.tasks.genetic_perturbation.prepare import PrepareOptions, prepare_perturbations
 
 LABELS = ["ctrl", "A+ctrl", "ctrl+B", "A+B"]
 CELLS, N_GENES = 15, 30

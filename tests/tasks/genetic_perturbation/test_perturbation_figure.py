@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from sclong.config.cards import BenchmarkCard, load_card
+from sclong.config.cards import BenchmarkCard, load_cards
 from sclong.report.tables import summarize
 from sclong.tasks.genetic_perturbation.figure import paper_values, perturbation_figure
 
@@ -35,7 +35,7 @@ SCENARIOS = ["seen_0_of_1", "seen_0_of_2"]
 
 @pytest.fixture
 def card(root: Path) -> BenchmarkCard:
-    return load_card(root / "config" / "benchmarks" / "norman.yaml", BenchmarkCard)
+    return load_cards(root / "config" / "benchmarks", BenchmarkCard)["norman"]
 
 
 def drawn(card: BenchmarkCard, models: list[str], preset: str) -> str:

@@ -14,13 +14,16 @@ from scipy import sparse, stats
 
 from sclong.benchmark.controls import Constant, TrainMean, Truth
 from sclong.benchmark.problem import Features, Predictions, Problem
-from sclong.config.cards import BenchmarkCard, load_card
+from sclong.config.cards import BenchmarkCard, load_cards
 from sclong.errors import CardError, InputDataError
 from sclong.seeding import rng
+from sclong.tasks.genetic_perturbation.cells import ConditionCells
 from sclong.tasks.genetic_perturbation.classical import Additive, LinearLatent
-from sclong.tasks.genetic_perturbation.profiles import Profiles
-from sclong.tasks.genetic_perturbation.scores import CONDITION_METRICS, INTERACTION_METRICS, SCENARIOS, condition_scores
-from sclong.tasks.genetic_perturbation.task import TASK, perturbed_vectors, simulation_split
+from sclong.tasks.genetic_perturbation.dataset import PerturbationContext, Profiles
+from sclong.tasks.genetic_perturbation.gene_effects import perturbed_vectors
+from sclong.tasks.genetic_perturbation.score import SCENARIOS, condition_scores
+from sclong.tasks.genetic_perturbation.split import simulation_split
+from sclong.tasks.genetic_perturbation.task import CONDITION_METRICS, INTERACTION_METRICS, TASK
 from sclong.world.experiments import perturbation
 from sclong.world.world import build_world
 
@@ -271,19 +274,19 @@ def test_context_speaks_of_test_conditions_to_a_ceiling_only(dataset: Path, spli
     (open_problem,) = TASK.problems(dataset, split, sees_truth=True)
     test = set(problem.test_samples)
     for key in ("de", "non_zero"):
-        assert set(problem.context[key]) == set(problem.samples.index) - test
-        assert set(open_problem.context[key]) == set(problem.samples.index)
-    de = problem.context["de"]["G2"]
+        assert set(getattr(problem.context, key)) == set(problem.samples.index) - test
+        assert set(getattr(open_problem.context, key)) == set(problem.samples.index)
+    de = problem.context.de["G2"]
     assert 40 in de and len(de) == 20 and (np.diff(de) > 0).all()  # the whole ranking: dropouts too
-    assert 40 not in problem.context["non_zero"]["G2"] and len(problem.context["non_zero"]["G2"]) == 59
+    assert 40 not in problem.context.non_zero["G2"] and len(problem.context.non_zero["G2"]) == 59
     sample = problem.test_samples[0]
     with pytest.raises(InputDataError, match="test sample"):
-        problem.context["cells"].of(sample)
-    assert open_problem.context["cells"].of(sample).shape == (CELLS, 60)
-    assert problem.context["cells"].control().shape == (20, 60)
-    assert "half_a" not in problem.context and "half_b" not in problem.context
+        problem.context.cells.of(sample)
+    assert open_problem.context.cells.of(sample).shape == (CELLS, 60)
+    assert problem.context.cells.control().shape == (20, 60)
+    assert problem.context.half_a is None and problem.context.half_b is None
     np.testing.assert_allclose(
-        (open_problem.context["half_a"] + open_problem.context["half_b"]) / 2, open_problem.targets, rtol=1e-4
+        (open_problem.context.half_a + open_problem.context.half_b) / 2, open_problem.targets, rtol=1e-4
     )  # every condition has an even number of cells
 
 
@@ -401,8 +404,24 @@ def test_additive_unseen_gene_counts_with_the_mean_single_change() -> None:
         index=["A", "B", "A+C", "A+B"],
     )
     targets = np.array([[1, 2], [1, 6], [np.nan, np.nan], [np.nan, np.nan]], dtype=np.float32)
-    problem = Problem("genetic_perturbation", "0", samples, targets, ["x", "y"], {"control_mean": np.array([1.0, 1.0])})
+    problem = Problem(
+        "genetic_perturbation", "0", samples, targets, ["x", "y"], context_of(["x", "y"], np.array([1.0, 1.0]))
+    )
     np.testing.assert_allclose(Additive().predict(problem, 0), [[1, 1 + 1 + 3], [1, 1 + 1 + 5]])
+
+
+def context_of(genes: list[str], control_mean: np.ndarray) -> PerturbationContext:
+    """Return a context of which models may use the names of genes and the control profile."""
+    return PerturbationContext(
+        annotated_genes=genes,
+        control_mean=control_mean,
+        gene_names=genes,
+        perturbed_ids={},
+        de={},
+        non_zero={},
+        cells=ConditionCells(Path("cells.h5ad"), []),
+        expression=Path("expression.h5ad"),
+    )
 
 
 def test_linear_latent_recovers_a_bilinear_world() -> None:
@@ -415,7 +434,9 @@ def test_linear_latent_recovers_a_bilinear_world() -> None:
     names = [f"G{i}" for i in range(n)]
     samples = pd.DataFrame({"part": ["train"] * 30 + ["test"] * 10, "scenario": "", "genes": names}, index=names)
     samples.loc["G39", "genes"] = "ABSENT"
-    problem = Problem("genetic_perturbation", "0", samples, y.T.astype(np.float32), names, {"gene_names": names})
+    problem = Problem(
+        "genetic_perturbation", "0", samples, y.T.astype(np.float32), names, context_of(names, np.zeros(n))
+    )
     values = LinearLatent(dimensions=rank, ridge=1e-6).predict(problem, 0)
     residual = ((values[:9] - y.T[30:39]) ** 2).mean() / y.T[30:39].var()
     assert residual < 0.1
@@ -492,7 +513,7 @@ def test_interactions_of_the_world_are_seen_by_who_knows_them(world_screen: tupl
         "train_mean": TrainMean().predict(problem, 0),
         "additive": Additive().predict(problem, 0),
         "key": planted,  # changes of mean log expression, interactions included
-        "half": open_problem.context["half_a"][rows],
+        "half": open_problem.context.half_a[rows],
         "truth": open_problem.targets[rows],
     }
     each = {name: condition_scores(dataset, split, answer(problem, v)) for name, v in values.items()}
@@ -519,7 +540,7 @@ def test_interactions_of_the_world_are_seen_by_who_knows_them(world_screen: tupl
 
 @pytest.mark.mirror
 def test_public_slice_of_the_screen(mirror: Path, root: Path, tmp_path: Path) -> None:
-    spec = load_card(root / "config" / "benchmarks" / "norman.yaml", BenchmarkCard).alternatives("small")[0]
+    spec = load_cards(root / "config" / "benchmarks", BenchmarkCard)["norman"].alternatives("small")[0]
     raw = mirror / "norman_perturbench_devel" / "devel.h5ad"
     facts = TASK.prepare({"expression": raw}, spec.options, tmp_path)
     assert (facts["cells"], facts["genes"], facts["singles"], facts["conditions"]) == (3375, 250, 18, 33)

@@ -1,16 +1,17 @@
-"""Scores of genetic perturbations: of each test condition, and of the interactions of the test doubles."""
+"""Genetic perturbation, step score: each test condition, and the interactions of the test doubles."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
 from sclong.benchmark.predictions import answers_to
-from sclong.benchmark.problem import Predictions
+from sclong.benchmark.problem import UNIT_COLUMNS, Predictions
 from sclong.benchmark.regression import mse, pearson, pearson_delta
+from sclong.tasks.genetic_perturbation.dataset import Profiles
+from sclong.tasks.genetic_perturbation.genes import GeneSets
 from sclong.tasks.genetic_perturbation.interactions import (
     CLASSES,
     Interaction,
@@ -26,34 +27,42 @@ from sclong.tasks.genetic_perturbation.metrics import (
     l1_distances,
     pearson_around,
 )
-from sclong.tasks.genetic_perturbation.profiles import GeneSets, Profiles
+from sclong.tasks.genetic_perturbation.task import CONDITION_METRICS, GEARS_SCORES, INTERACTION_METRICS
 
 SCENARIOS = ("seen_0_of_1", "seen_0_of_2", "seen_1_of_2", "seen_2_of_2")
 DOUBLES = "doubles"
-CONDITION_METRICS: Mapping[str, str] = {
-    "mse_top20_de_non_dropout": "min",
-    "pearson_delta_top20_de_non_dropout": "max",
-    "direction_accuracy_top20_de_non_dropout": "max",
-    "mse_top20_de": "min",
-    "pearson_delta_top20_de": "max",
-    "mse_all_genes": "min",
-    "pearson_delta_all_genes": "max",
-    "pearson_around_train_mean_all_genes": "max",
-    "pearson_around_train_mean_top20_de_non_dropout": "max",
-    "discrimination_l1_all_genes": "max",
-    "discrimination_cosine_delta_all_genes": "max",
-}
-GEARS_SCORES = ("magnitude", "model_fit", "equality_of_contribution", "similarity")
-INTERACTION_METRICS: Mapping[str, str] = {
-    "gi_ols50_magnitude_pearson": "max",
-    **{f"gi_ols50_{kind}_overlap": "max" for kind in ("synergy", "suppression")},
-    **{f"gi_ols50_{kind}_precision_at_10": "max" for kind in ("synergy", "suppression")},
-    **{f"gi_gears_{score}_pearson": "max" for score in GEARS_SCORES},
-    **{f"gi_gears_{kind}_precision_at_10": "max" for kind in CLASSES},
-}
 OLS_GENES, OLS_CALLS, GEARS_CALLS = 50, 15, 10
 HIGH_MEAN, MOST_GENES, FEWEST_GENES = 0.25, 1000, 20
 FEWEST_DOUBLES = 8
+
+
+def score(dataset: Path, split: pd.DataFrame, predictions: Predictions) -> pd.DataFrame:
+    """Average each metric over the conditions of a scenario, every condition with the same weight.
+
+    The scenario "doubles" holds the metrics of genetic interactions, averaged over folds; it is not there when the
+    test part has fewer than eight doubles whose singles were measured. Scores of each condition:
+    :func:`.condition_scores`.
+    """
+    table = condition_scores(dataset, split, predictions)
+    rows: list[tuple[str, str, float, int, str]] = [
+        (scenario, metric, float(values.mean()), len(values), "conditions")
+        for scenario in SCENARIOS
+        for metric in CONDITION_METRICS
+        if len(values := table.loc[table["scenario"] == scenario, metric].dropna())
+    ]
+    folds = [interaction_scores(dataset, split, predictions, fold) for fold in split["fold"].unique()]
+    for metric in INTERACTION_METRICS:
+        if found := [(fold[metric], fold["doubles"]) for fold in folds if metric in fold]:
+            value, doubles = np.mean([v for v, _ in found]), sum(int(n) for _, n in found)
+            rows.append((DOUBLES, metric, float(value), doubles, "doubles"))
+    return pd.DataFrame(rows, columns=["scenario", "metric", "value", "n", "unit"])
+
+
+def unit_scores(dataset: Path, split: pd.DataFrame, predictions: Predictions) -> pd.DataFrame:
+    """Score each test condition: columns scenario, unit (the condition), metric, value; undefined ones left out."""
+    table = condition_scores(dataset, split, predictions).rename(columns={"sample": "unit"})
+    long = table.melt(["scenario", "unit"], list(CONDITION_METRICS), "metric", "value")
+    return long.dropna(subset="value")[list(UNIT_COLUMNS)].reset_index(drop=True)
 
 
 def condition_scores(dataset: Path, split: pd.DataFrame, predictions: Predictions) -> pd.DataFrame:
@@ -66,7 +75,7 @@ def condition_scores(dataset: Path, split: pd.DataFrame, predictions: Prediction
     split
         The split table.
     predictions
-        Answers to all test conditions of all folds.
+        Predictions of all test conditions of all folds.
 
     Returns
     -------

@@ -1,4 +1,4 @@
-"""Perturbation screens: cells averaged by perturbation, and the genes that each perturbation changes most.
+"""Genetic perturbation, step prepare: cells averaged by condition, and the genes that each condition changes most.
 
 Definitions (differential expression, dropouts) follow the data processing of GEARS (Roohani et al. 2024), which the
 scLong paper's evaluation uses.
@@ -6,7 +6,7 @@ scLong paper's evaluation uses.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -15,13 +15,15 @@ import pandas as pd
 from pydantic import Field
 from scipy import sparse
 
+from sclong.benchmark.options import parse_options
 from sclong.cells.h5ad import ORIGINAL_NAMES, read_expression
 from sclong.cells.normalize import check_counts, check_nonnegative, log1p_cp10k
 from sclong.config.cards import Strict
 from sclong.errors import InputDataError, listing, nearest
-from sclong.io.tables import read_tsv, write_tsv
+from sclong.io.tables import write_tsv
 from sclong.seeding import rng
-from sclong.tasks.genetic_perturbation.cells import ConditionCells, half_means, write_cells
+from sclong.tasks.genetic_perturbation.cells import half_means, write_cells
+from sclong.tasks.genetic_perturbation.dataset import Profiles
 from sclong.tasks.genetic_perturbation.genes import (
     CONTROL,
     GeneSets,
@@ -30,20 +32,10 @@ from sclong.tasks.genetic_perturbation.genes import (
     read_published,
     shared_share,
 )
+from sclong.tasks.genetic_perturbation.go import annotate_screen
 
 if TYPE_CHECKING:
     import anndata
-
-__all__ = [
-    "CONTROL",
-    "ConditionCells",
-    "GeneSets",
-    "PrepareOptions",
-    "Profiles",
-    "condition_name",
-    "perturbed_genes",
-    "prepare_perturbations",
-]
 
 
 class PrepareOptions(Strict):
@@ -76,48 +68,27 @@ class PrepareOptions(Strict):
     )
 
 
-@dataclass(frozen=True)
-class Profiles:
-    """What a data set's folder holds.
+def prepare(inputs: Mapping[str, Path], options: Mapping[str, Any], out: Path) -> dict[str, Any]:
+    """Average cells by condition and rank genes (:func:`prepare_perturbations`); annotate genes where asked to.
 
-    Attributes
+    Parameters
     ----------
-    conditions
-        Columns sample, label (as the data write it), genes ("A|B"), cells, condition_name (GEARS' form).
-    genes, symbols : (G,) str
-    mean : (conditions, G) float32
-        Mean log1p(CP10k) of each condition's cells.
-    half_a, half_b : (conditions, G) float32
-        The same of two random halves of the cells.
-    control_mean : (G,) float32
-    perturbed, perturbed_ids : (P,) str
-        Symbols of all perturbed genes, and the name of each in ``expression.h5ad``.
+    inputs
+        ``expression``: the screen, h5ad. Optionally ``obo`` and ``annotation`` (GAF): see :func:`.annotate_screen`.
+    options
+        See :class:`PrepareOptions`.
+    out
+        Folder to fill.
+
+    Returns
+    -------
+    dict
+        Facts of both functions.
     """
-
-    conditions: pd.DataFrame
-    genes: np.ndarray
-    symbols: np.ndarray
-    mean: np.ndarray
-    half_a: np.ndarray
-    half_b: np.ndarray
-    control_mean: np.ndarray
-    perturbed: np.ndarray
-    perturbed_ids: np.ndarray
-
-    def write(self, folder: Path) -> None:
-        """Write conditions.tsv and profiles.npz."""
-        write_tsv(self.conditions, folder / "conditions.tsv")
-        arrays = {k: v for k, v in vars(self).items() if k != "conditions"}
-        np.savez_compressed(folder / "profiles.npz", **arrays)
-
-    @classmethod
-    def read(cls, folder: Path) -> Profiles:
-        """Read what :meth:`write` wrote."""
-        conditions = read_tsv(
-            folder / "conditions.tsv", dtype={"sample": str, "label": str, "genes": str}, na_values=[]
-        )
-        with np.load(folder / "profiles.npz", allow_pickle=False) as arrays:
-            return cls(conditions, **arrays)
+    facts = prepare_perturbations(
+        inputs["expression"], parse_options(PrepareOptions, options, "genetic_perturbation"), out
+    )
+    return facts | annotate_screen(out, inputs)
 
 
 def perturbed_genes(label: str, control: str) -> tuple[str, ...]:
