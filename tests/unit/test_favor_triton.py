@@ -1,4 +1,7 @@
-"""The fused kernels against the oracle: compiled where there is a GPU, else in Triton's interpreter on the CPU."""
+"""The fused kernels against the oracle: compiled where there is a GPU, else in Triton's interpreter on the CPU.
+
+The test extra installs Triton on Linux; conftest.py chooses the interpreter.
+"""
 
 from __future__ import annotations
 
@@ -11,14 +14,11 @@ from pathlib import Path
 import pytest
 import torch
 
+from sclong.errors import ConfigError
+from sclong.nn import favor_triton
+from sclong.nn.favor_features import oracle_attention
+
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
-if DEVICE == "cpu":
-    os.environ["TRITON_INTERPRET"] = "1"  # read when the kernels are imported
-
-from sclong.errors import ConfigError  # noqa: E402
-from sclong.nn import favor_triton  # noqa: E402
-from sclong.nn.favor_features import oracle_attention  # noqa: E402
-
 needs_triton = pytest.mark.skipif(importlib.util.find_spec("triton") is None, reason="Triton is not installed")
 STABILIZERS = ("per_head", "per_cell", "global")
 SCALE = {16: 0.9, 32: 0.8, 64: 0.6}  # of queries and keys: where attention is furthest from uniform
