@@ -32,67 +32,21 @@ queries, keys and values.
 
 from __future__ import annotations
 
-import importlib.util
-from functools import cache
-from types import ModuleType
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch.autograd.function import once_differentiable
 
-from sclong.errors import ConfigError
-from sclong.nn.favor_features import EPS, Stabilizer
-
-WIDTHS = (16, 32, 64)
-CHUNK = 1024
-"""Positions per program that sums a context; a multiple of every tile."""
-LOG2E = 1.4426950408889634
-
-
-class Tile(NamedTuple):
-    """How a kernel is cut: positions and features of a tile, warps of a program, stages of its pipeline."""
-
-    positions: int
-    features: int
-    warps: int
-    stages: int
-
-
-TILES = {
-    torch.bfloat16: {"context": Tile(64, 256, 8, 2), "query": Tile(128, 64, 8, 3), "gradient": Tile(64, 64, 4, 2)},
-    torch.float32: {"context": Tile(32, 32, 4, 2), "query": Tile(64, 32, 8, 2), "gradient": Tile(32, 32, 4, 2)},
-}
-
-
-@cache
-def _kernels() -> ModuleType | None:
-    """Return the kernels where they can run: Triton, and its interpreter or a GPU of compute capability 8 or more."""
-    if importlib.util.find_spec("triton") is None:
-        return None
-    from sclong.nn import favor_kernels
-
-    if _is_interpreted(favor_kernels):
-        return favor_kernels
-    return favor_kernels if torch.cuda.is_available() and torch.cuda.get_device_capability() >= (8, 0) else None
-
-
-def _is_interpreted(kernels: ModuleType) -> bool:
-    """Return whether TRITON_INTERPRET=1 was set when the kernels were imported: they run on the CPU."""
-    return not isinstance(kernels.query_kernel, kernels.triton.runtime.JITFunction)
+from sclong.nn import favor_launch
+from sclong.nn.favor_features import Stabilizer
+from sclong.nn.favor_launch import Launcher, kernels_here, strided, takes
 
 
 def available(x: torch.Tensor | None = None) -> bool:
     """Return whether the kernels can run here; with a tensor (..., D), whether it is one on a GPU that they take."""
     if x is None:
-        return _kernels() is not None
-    return x.is_cuda and _takes(x)
-
-
-def _takes(x: torch.Tensor) -> bool:
-    kernels = _kernels()
-    if kernels is None or not (x.is_cuda or _is_interpreted(kernels)):
-        return False
-    return x.dtype in TILES and x.shape[-1] in WIDTHS
+        return kernels_here() is not None
+    return x.is_cuda and takes(x)
 
 
 def favor_attention_triton(
@@ -170,138 +124,12 @@ class _Merged(torch.autograd.Function):
         return dqkv_BN3HD, None, None
 
 
-def _float32_precision() -> str:
-    """Return "tf32" where torch may use it for matrix products on CUDA, else "ieee"."""
-    matmul = torch.backends.cuda.matmul
-    if hasattr(matmul, "fp32_precision"):  # torch 2.9 or newer, which refuses to mix this with the older name
-        return "tf32" if matmul.fp32_precision == "tf32" else "ieee"
-    return "tf32" if matmul.allow_tf32 else "ieee"
-
-
-def _strided(x_BHND: torch.Tensor) -> tuple[torch.Tensor, int, int, int]:
-    """Return a tensor and its strides over cells, positions and heads, as kernels take them."""
-    return x_BHND, x_BHND.stride(0), x_BHND.stride(2), x_BHND.stride(1)
-
-
-class _Launcher:
-    """The kernels, with what the tensors of a call decide: padding, tiles, precision."""
-
-    def __init__(self, like_BHND: torch.Tensor, n_features: int) -> None:
-        if not _takes(like_BHND):
-            raise ConfigError(
-                found=f"the fused attention kernel was given {like_BHND.dtype}, heads of width {like_BHND.shape[-1]}, "
-                f"on {like_BHND.device}",
-                expected=f"float32 or bfloat16, widths {WIDTHS}, a CUDA device of capability 8.0 or more, and Triton",
-                action="use the blocked computation (kernels: blocks)",
-            )
-        self.kernels = _kernels()
-        self.B, self.H, self.N, self.D = like_BHND.shape
-        self.M, self.dtype, self.device = n_features, like_BHND.dtype, like_BHND.device
-        cdiv, power_of_2 = self.kernels.triton.cdiv, self.kernels.triton.next_power_of_2
-        self.S = cdiv(self.N, CHUNK)
-        if self.dtype == torch.float32:
-            self.main, self.tail = 32 * cdiv(self.M, 32), 0
-        else:  # one wide tile and a narrow one: 256 + 16 for 266
-            self.main = max(16, power_of_2(self.M + 1) // 2)
-            self.tail = max(16, power_of_2(self.M - self.main)) if self.main < self.M else 0
-        self.P = self.main + self.tail
-        self.precision = "interpreted" if _is_interpreted(self.kernels) else _float32_precision()
-
-    def new(self, *shape: int, dtype: torch.dtype = torch.float32) -> torch.Tensor:
-        """Return uninitialised memory."""
-        return torch.empty(shape, dtype=dtype, device=self.device)
-
-    def directions(self, projection_MD: torch.Tensor) -> torch.Tensor:
-        """Return directions in base 2 with the scale of queries and keys, padded with copies of the first: (P, D)."""
-        padding = projection_MD[:1].expand(self.P - self.M, -1)
-        return (torch.cat([projection_MD, padding]).float() * (LOG2E * self.D**-0.25)).to(self.dtype)
-
-    def launch(self, name: str, *args: Any, **constants: Any) -> None:
-        """Run "context", "query" or "gradient"."""
-        tile = TILES[self.dtype][name]
-        features = min(tile.features, self.main)
-        if name == "context":
-            grid = (self.S, self.B * self.H, self.main // features)
-            constants |= {"S": self.S, "CHUNK": CHUNK}
-        else:
-            grid = (-(-self.N // tile.positions), self.B * self.H)
-        getattr(self.kernels, f"{name}_kernel")[grid](
-            *args,
-            self.H,
-            self.N,
-            **constants,
-            D=self.D,
-            MAIN=self.main,
-            TAIL=self.tail,
-            TM=features,
-            TN=tile.positions,
-            PRECISION=self.precision,
-            num_warps=tile.warps,
-            num_stages=tile.stages,
-        )
-
-    def parts(self, x_BHND: torch.Tensor, y_BHND: torch.Tensor, directions_PD: torch.Tensor, *stats: Any) -> _Parts:
-        """Sum features and values over chunks; `stats` of queries: largest exponents, denominators, their gradients."""
-        lead = (self.B, self.H, self.S)
-        parts = _Parts(
-            self.new(*lead, self.P, self.D),
-            self.new(*lead, self.P),
-            self.new(*lead, self.P),
-            self.new(*lead, self.D),
-            self.new(*lead),
-        )
-        top, den, dden = stats or (None, None, None)
-        self.launch(
-            "context", *_strided(x_BHND), *_strided(y_BHND), directions_PD, top, den, dden, *parts, KEYS=not stats
-        )
-        return parts
-
-    def combine(self, parts: _Parts, stabilizer_BH: torch.Tensor | None = None) -> tuple[torch.Tensor, ...]:
-        """Return the context (B, H, P, D) and z (B, H, P) with the floor of the features they sum, and eps times the
-        sums of both over features, (B, H, D) and (B, H).
-        """  # noqa: D205
-        lead = (self.B, self.H)
-        results = (
-            self.new(*lead, self.P, self.D, dtype=self.dtype),
-            self.new(*lead, self.P),
-            self.new(*lead, self.D),
-            self.new(*lead),
-        )
-        self.kernels.combine_kernel[(self.B * self.H, self.D // 16)](
-            parts.context,
-            parts.z,
-            parts.values,
-            parts.weights,
-            stabilizer_BH,
-            *results,
-            self.S,
-            self.M,
-            EPS=EPS,
-            SCALE=stabilizer_BH is not None,
-            D=self.D,
-            PADDED=self.P,
-            TM=self.kernels.triton.next_power_of_2(self.P),
-            num_warps=8,
-        )
-        return results
-
-
-class _Parts(NamedTuple):
-    """Sums over chunks of positions, and largest exponents, (B, H, S, ...)."""
-
-    context: torch.Tensor
-    z: torch.Tensor
-    top: torch.Tensor
-    values: torch.Tensor
-    weights: torch.Tensor
-
-
 def _forward(
     ctx: Any, qkv_3BHND: tuple[torch.Tensor, ...], projection_MD: torch.Tensor, stabilizer: Stabilizer
 ) -> torch.Tensor:
     """Return attended values (B, N, H, D)."""
     q_BHND, k_BHND, v_BHND = (x if x.stride(-1) == 1 else x.contiguous() for x in qkv_3BHND)
-    run = _Launcher(q_BHND, len(projection_MD))
+    run = Launcher(q_BHND, len(projection_MD))
     with torch.cuda.device_of(q_BHND):
         directions_PD = run.directions(projection_MD)
         parts = run.parts(k_BHND, v_BHND, directions_PD)
@@ -310,7 +138,7 @@ def _forward(
         context_BHPD, z_BHP, *floors = run.combine(parts, stabilizer_BH)
         out_BNHD = run.new(run.B, run.N, run.H, run.D, dtype=run.dtype)
         top_BHN, den_BHN = run.new(run.B, run.H, run.N), run.new(run.B, run.H, run.N)
-        run.launch("query", *_strided(q_BHND), directions_PD, context_BHPD, z_BHP, *floors, out_BNHD, top_BHN, den_BHN)
+        run.launch("query", *strided(q_BHND), directions_PD, context_BHPD, z_BHP, *floors, out_BNHD, top_BHN, den_BHN)
     through = stabilizer != "per_head"
     ctx.save_for_backward(
         q_BHND,
@@ -348,15 +176,15 @@ def _backward(ctx: Any, dout_BNHD: torch.Tensor, dqkv_3BHND: tuple[torch.Tensor,
     ) = ctx.saved_tensors
     dq_BHND, dk_BHND, dv_BHND = dqkv_3BHND
     dout_BHND = (dout_BNHD if dout_BNHD.stride(-1) == 1 else dout_BNHD.contiguous()).transpose(1, 2)
-    run = _Launcher(q_BHND, len(projection_MD))
+    run = Launcher(q_BHND, len(projection_MD))
     with torch.cuda.device_of(q_BHND):
         dden_BHN = torch.empty_like(den_BHN)
-        n_tiles = -(-run.N // TILES[run.dtype]["gradient"].positions)
+        n_tiles = -(-run.N // favor_launch.TILES[run.dtype]["gradient"].positions)
         total_BHT = run.new(run.B, run.H, n_tiles)
         run.launch(
             "gradient",
-            *_strided(q_BHND),
-            *_strided(dout_BHND),
+            *strided(q_BHND),
+            *strided(dout_BHND),
             directions_PD,
             context_BHPD,
             z_BHP,
@@ -365,8 +193,8 @@ def _backward(ctx: Any, dout_BNHD: torch.Tensor, dqkv_3BHND: tuple[torch.Tensor,
             den_BHN,
             dden_BHN,
             out_BNHD,
-            *_strided(dq_BHND),
-            *_strided(dq_BHND),
+            *strided(dq_BHND),
+            *strided(dq_BHND),
             None,
             KEYS=False,
             THROUGH=ctx.through,
@@ -375,8 +203,8 @@ def _backward(ctx: Any, dout_BNHD: torch.Tensor, dqkv_3BHND: tuple[torch.Tensor,
         dcontext_BHPD, dz_BHP, floor_BHD, _ = run.combine(parts)
         run.launch(
             "gradient",
-            *_strided(k_BHND),
-            *_strided(v_BHND),
+            *strided(k_BHND),
+            *strided(v_BHND),
             directions_PD,
             dcontext_BHPD,
             dz_BHP,
@@ -385,8 +213,8 @@ def _backward(ctx: Any, dout_BNHD: torch.Tensor, dqkv_3BHND: tuple[torch.Tensor,
             None,
             None,
             None,
-            *_strided(dk_BHND),
-            *_strided(dv_BHND),
+            *strided(dk_BHND),
+            *strided(dv_BHND),
             total_BHT,
             KEYS=True,
             THROUGH=ctx.through,
@@ -420,7 +248,8 @@ def _through_the_stabilizer(
     chunk_G = where_G // P % S
     head_G = where_G // (P * S) % H
     cell_G = where_G // (P * S * H) if stabilizer == "global" else torch.arange(groups_G, device=k_BHND.device)
-    positions_GC = (chunk_G[:, None] * CHUNK + torch.arange(min(CHUNK, N), device=k_BHND.device)).clamp(max=N - 1)
+    chunk = favor_launch.CHUNK
+    positions_GC = (chunk_G[:, None] * chunk + torch.arange(min(chunk, N), device=k_BHND.device)).clamp(max=N - 1)
     keys_GCD = k_BHND[cell_G[:, None], head_G[:, None], positions_GC].float()
     exponents_GC = (keys_GCD * directions_PD[feature_G].float()[:, None]).sum(-1)
     position_G = positions_GC.gather(1, exponents_GC.argmax(1, keepdim=True))[:, 0]

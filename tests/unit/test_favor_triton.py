@@ -15,7 +15,7 @@ import pytest
 import torch
 
 from sclong.errors import ConfigError
-from sclong.nn import favor_triton
+from sclong.nn import favor_launch, favor_triton
 from sclong.nn.favor_features import oracle_attention
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
@@ -27,7 +27,7 @@ SCALE = {16: 0.9, 32: 0.8, 64: 0.6}  # of queries and keys: where attention is f
 @pytest.fixture(autouse=True)
 def _short_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
     """Several chunks, of which the last is not full."""
-    monkeypatch.setattr(favor_triton, "CHUNK", 64)
+    monkeypatch.setattr(favor_launch, "CHUNK", 64)
 
 
 def merged(
@@ -132,7 +132,7 @@ def test_a_gradient_without_strides() -> None:
 def test_how_positions_are_chunked_does_not_matter(monkeypatch: pytest.MonkeyPatch) -> None:
     inputs = merged((1, 2, 130, 16, 44))
     several = results(favor_triton.favor_attention_triton, *inputs, "per_cell", torch.float32)
-    monkeypatch.setattr(favor_triton, "CHUNK", 1024)
+    monkeypatch.setattr(favor_launch, "CHUNK", 1024)
     one = results(favor_triton.favor_attention_triton, *inputs, "per_cell", torch.float32)
     for a, b in zip(several, one, strict=True):
         assert error(a, b.double()) < 1e-6
@@ -174,21 +174,21 @@ def test_what_it_does_not_take_is_refused() -> None:
 
 def test_without_triton_it_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "triton", None)
-    favor_triton._kernels.cache_clear()
+    favor_launch.kernels_here.cache_clear()
     try:
         assert not favor_triton.available()
         qkv, directions, _ = merged((1, 1, 5, 16, 44))
         with pytest.raises(ConfigError, match="Triton"):
             favor_triton.merged_attention_triton(qkv, directions, "per_head")
     finally:
-        favor_triton._kernels.cache_clear()
+        favor_launch.kernels_here.cache_clear()
 
 
 COMPILE = """
 import sys, torch, triton
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
-from sclong.nn import favor_kernels, favor_triton
+from sclong.nn import favor_kernels, favor_launch, favor_triton
 
 compiled = set()
 
@@ -212,8 +212,8 @@ def compile_instead_of_running(kernel, *args, grid, warmup, **options):
     compiled.add((kernel.__name__, binary.hash))
 
 triton.runtime.JITFunction.run = compile_instead_of_running
-favor_triton._kernels = lambda: favor_kernels
-favor_triton._takes = lambda x: True
+favor_launch.kernels_here = lambda: favor_kernels
+favor_launch.takes = lambda x: True
 width, features, stabilizer = int(sys.argv[1]), int(sys.argv[2]), sys.argv[3]
 for dtype in (torch.bfloat16, torch.float32):
     qkv = torch.zeros(1, 100, 3, 2, width, dtype=dtype, requires_grad=True)
