@@ -225,7 +225,7 @@ def _target(module: str, name: str | None, packages: frozenset[str]) -> Definiti
     is_module = name is None or _path_of(dotted) is not None
     if _is_neutral(dotted if is_module else module) and dotted != PACKAGE:
         return f"extern {dotted.split('.')[-1]}"
-    if is_module:
+    if name is None or is_module:
         return dotted
     path = _path_of(module)
     return None if path is None else _Module.read(path).find(name, packages)

@@ -21,11 +21,12 @@ from sclong import __version__
 from sclong.checkpoint.folder import FILES, save_checkpoint
 from sclong.checkpoint.gene_list import read_gene_ids, vocabulary_of
 from sclong.checkpoint.pickles import read_pickle, read_torch
-from sclong.config.sections import Architecture
+from sclong.config.sections import Architecture, TieRule
 from sclong.errors import CheckpointError, listing, nearest
 from sclong.genes.go_graph import GoGraph
 from sclong.io.files import sha256_file
 from sclong.nn.dual_encoder import MASK_THRESHOLD, DualEncoder
+from sclong.nn.favor_features import Stabilizer
 from sclong.runlog import LOGGER
 
 # name in the release -> field of Architecture, lowest and highest value
@@ -82,9 +83,9 @@ class HyperParameters:
         """Genes, without PAD."""
         return self.shape["max_seq_len"] - 1
 
-    def architecture(self, stabilizer: str, tie_rule: str) -> Architecture:
+    def architecture(self, stabilizer: Stabilizer, tie_rule: TieRule) -> Architecture:
         """Return the shape as this project writes it; the published one is named ``1b``."""
-        fields = {field: self.shape[key] for key, (field, _, _) in SHAPE.items() if field}
+        fields: dict[str, Any] = {field: self.shape[key] for key, (field, _, _) in SHAPE.items() if field}
         name = "1b" if self.shape == PUBLISHED_1B else "imported"
         return Architecture(name=name, **fields, stabilizer=stabilizer, tie_rule=tie_rule)
 
@@ -200,9 +201,9 @@ def read_weights(path: str | Path, wanted: Mapping[str, torch.Tensor]) -> tuple[
     """
     file = read_torch(path)
     if not isinstance(file, dict) or not isinstance(file.get("model_state_dict"), dict):
-        found = f"a dict with the keys {listing(file, 8)}" if isinstance(file, dict) else f"a {type(file).__name__}"
+        what = f"a dict with the keys {listing(file, 8)}" if isinstance(file, dict) else f"a {type(file).__name__}"
         raise CheckpointError(
-            f"{path}: {found}",
+            f"{path}: {what}",
             "a dict with model_state_dict, as the release has it",
             "give the released .pth, or save {'model_state_dict': ...}",
         )
@@ -283,8 +284,8 @@ def import_checkpoint(
     output: str | Path,
     *,
     symbols: str | Path | None = None,
-    stabilizer: str = "per_cell",
-    tie_rule: str = "gene_order",
+    stabilizer: Stabilizer = "per_cell",
+    tie_rule: TieRule = "gene_order",
 ) -> None:
     """Write a checkpoint folder from the files of the authors' release, whole or not at all.
 

@@ -175,7 +175,8 @@ def all_cards(folder: Path, kind: type[Item]) -> dict[str, Item]:
     CardError
         An installed package brings a card that the folder has, too.
     """
-    own, foreign = load_cards(folder, kind), installed_cards(f"sclong.{folder.name}", kind)
+    own: dict[str, Item] = load_cards(folder, kind)
+    foreign: dict[str, Item] = installed_cards(f"sclong.{folder.name}", kind)
     both = sorted({*own} & {*foreign})
     if both:
         raise CardError(

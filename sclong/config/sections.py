@@ -8,6 +8,9 @@ from pydantic import Field, model_validator
 
 from sclong.config.cards import Name, Strict
 
+TieRule = Literal["gene_order", "torch_topk"]
+"""Which of equal values is higher: that of the lower gene index, or whatever torch.topk returns."""
+
 
 class Architecture(Strict):
     """Shape of a scLong model (spec: dual encoder, FAVOR+ attention, GO gene encoder).
@@ -33,7 +36,7 @@ class Architecture(Strict):
     stabilizer: Literal["per_head", "per_cell", "global"] = Field(
         default="per_head", description="over what the maximum of the key features is taken"
     )
-    tie_rule: Literal["gene_order", "torch_topk"] = Field(
+    tie_rule: TieRule = Field(
         default="gene_order",
         description="which of equal values are among the highest: the first in gene order (defined everywhere), or "
         "whatever torch.topk picks (the published code; differs between devices and versions)",

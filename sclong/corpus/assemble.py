@@ -114,11 +114,11 @@ def build_corpus(
     InputDataError
         No cell is left.
     """
-    parts = [Path(part) for part in parts]
-    for part in parts:
+    folders = [Path(part) for part in parts]
+    for part in folders:
         found = read_json(part / "coverage.json")["vocabulary_hash"]
         require_same_vocabulary(found, str(part), vocabulary.hash, "the corpus")
-    shards = [_ShardOfPart(part, shard) for part in parts for shard in read_json(part / "shards.json")["shards"]]
+    shards = [_ShardOfPart(part, shard) for part in folders for shard in read_json(part / "shards.json")["shards"]]
     hashes = np.concatenate([np.empty((0, 2), dtype=np.uint64), *(shard.hashes() for shard in shards)])
     of_benchmark = np.concatenate([np.empty(0, dtype=bool), *_marks(shards, overlaps)])
     kept = np.zeros(len(hashes), dtype=bool)
@@ -133,7 +133,7 @@ def build_corpus(
         write_shard_list(folder, vocabulary.hash, len(vocabulary), links)
     reasons = {"cells_of_benchmarks": of_benchmark, "cells_duplicate": ~of_benchmark & ~kept, "cells_kept": kept}
     sums = _by_dataset(shards, {name: np.split(r, ends) for name, r in reasons.items()})
-    _write_manifest(parts, sums, left_out, manifest)
+    _write_manifest(folders, sums, left_out, manifest)
     LOGGER.info("corpus: %d cells of %d, in %d shards", int(kept.sum()), len(kept), len(links))
 
 

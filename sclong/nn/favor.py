@@ -71,6 +71,8 @@ class FavorAttention(nn.Module):
         See :func:`favor_attention`.
     """
 
+    projection_matrix: torch.Tensor
+
     def __init__(self, dim_head: int, stabilizer: Stabilizer = "per_head", kernels: Kernels = "fast") -> None:
         super().__init__()
         self.dim_head, self.stabilizer, self.kernels = dim_head, stabilizer, kernels

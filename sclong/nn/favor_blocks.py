@@ -128,7 +128,8 @@ class _BlockedFavor(torch.autograd.Function):
 def _forward(ctx: Any, qkv_BN3HD: torch.Tensor, projection_MD: torch.Tensor, stabilizer: Stabilizer) -> torch.Tensor:
     cells, n_positions, _, heads, dim = qkv_BN3HD.shape
     directions_HDM = (dim**-0.25 * projection_MD).to(qkv_BN3HD.dtype).T.expand(heads, dim, -1)
-    parts = [_key_context(*qkv_BN3HD[b].permute(1, 2, 0, 3)[1:], directions_HDM) for b in range(cells)]
+    keys_values = (qkv_BN3HD[b].permute(1, 2, 0, 3)[1:].unbind() for b in range(cells))
+    parts = [_key_context(k_HND, v_HND, directions_HDM) for k_HND, v_HND in keys_values]
     context_BHME, reference_BH, log_weight_BHN, top_BHN = (torch.stack(part) for part in zip(*parts, strict=True))
     scope = {"per_head": (), "per_cell": (1,), "global": (0, 1)}[stabilizer]
     stabilizer_BH = reference_BH.amax(scope, keepdim=True).expand_as(reference_BH) if scope else reference_BH

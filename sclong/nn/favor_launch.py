@@ -88,14 +88,15 @@ class Launcher:
     """The kernels, with what the tensors of a call decide: padding, tiles, precision."""
 
     def __init__(self, like_BHND: torch.Tensor, n_features: int) -> None:
-        if not takes(like_BHND):
+        kernels = kernels_here()
+        if kernels is None or not takes(like_BHND):
             raise ConfigError(
                 found=f"the fused attention kernel was given {like_BHND.dtype}, heads of width {like_BHND.shape[-1]}, "
                 f"on {like_BHND.device}",
                 expected=f"float32 or bfloat16, widths {WIDTHS}, a CUDA device of capability 8.0 or more, and Triton",
                 action="use the blocked computation (kernels: blocks)",
             )
-        self.kernels = kernels_here()
+        self.kernels = kernels
         self.B, self.H, self.N, self.D = like_BHND.shape
         self.M, self.dtype, self.device = n_features, like_BHND.dtype, like_BHND.device
         cdiv, power_of_2 = self.kernels.triton.cdiv, self.kernels.triton.next_power_of_2
@@ -121,6 +122,7 @@ class Launcher:
         """Run "context", "query" or "gradient"."""
         tile = TILES[self.dtype][name]
         features = min(tile.features, self.main)
+        grid: tuple[int, ...]
         if name == "context":
             grid = (self.S, self.B * self.H, self.main // features)
             constants |= {"S": self.S, "CHUNK": CHUNK}

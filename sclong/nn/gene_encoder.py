@@ -8,7 +8,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -132,7 +132,7 @@ class GoEncoder(nn.Module):
                     vectors_ND = layer(vectors_ND, self.edges, self.edge_weights)
                 else:
                     smoothed_ND = _Smooth.apply(vectors_ND, self._matrix("smooth"), self._matrix("smooth_transposed"))
-                    vectors_ND = layer.lin(smoothed_ND)
+                    vectors_ND = cast(SGConv, layer).lin(smoothed_ND)
         self._kept_ND, self._kept_for = (vectors_ND, self._state()) if keep else (None, ())
         return vectors_ND
 

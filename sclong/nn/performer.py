@@ -6,7 +6,7 @@ Shapes: B cells, N positions, W width of the encoder, H heads, D width of a head
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import torch
 from torch import nn
@@ -137,7 +137,8 @@ class Layers(nn.Module):
 
     def forward(self, x_BNW: torch.Tensor) -> torch.Tensor:
         """Return (B, N, W)."""
-        for attention, feed_forward in self.layers:
+        for pair in self.layers:
+            attention, feed_forward = cast(nn.ModuleList, pair)
             if self.recompute and torch.is_grad_enabled():
                 x_BNW = checkpoint(
                     self._layer, x_BNW, attention, feed_forward, use_reentrant=False, preserve_rng_state=False

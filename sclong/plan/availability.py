@@ -25,7 +25,7 @@ class Availability:
         keys = [split_address(a)[1] for a in addresses if a.startswith("source:") and self.paths.path(a)]
         config = self.config
         found = availability(keys, self.paths.sources, config.data_dir, config.mirror, config.offline)
-        status = {f"source:{key}": value for key, value in found.items()}
+        status: dict[str, str] = {f"source:{key}": value for key, value in found.items()}
         for address in addresses:
             kind, _ = split_address(address)
             if kind in ("file", "resource"):

@@ -30,7 +30,7 @@ def corpus_figure(cells: pd.DataFrame, genes: pd.DataFrame) -> str:
     groups = {name: cells[cells["group"] == name] for name in ("source", "tissue", "assay")}
     rows = max(min(len(group), SHOWN) for group in groups.values())
     figure = Figure(figsize=(10, 3.2 + 0.2 * rows), layout="constrained")
-    top, bottom = figure.subfigures(2, 1, height_ratios=[0.6 + 0.2 * rows, 2.6])
+    top, bottom = np.asarray(figure.subfigures(2, 1, height_ratios=[0.6 + 0.2 * rows, 2.6]))
     for axis, (name, group) in zip(top.subplots(1, 3), groups.items(), strict=True):
         _bars(axis, group, name)
     left, right = bottom.subplots(1, 2)

@@ -172,9 +172,8 @@ def run(arguments: list[str], threads: int) -> tuple[int, bool]:
     before = {number: signal.signal(number, hand_on) for number in (signal.SIGTERM, signal.SIGUSR1)}
     before[signal.SIGUSR1] = ignored
     try:
-        assert process.stdout is not None
         level = logging.INFO
-        for line in process.stdout:
+        for line in process.stdout or ():
             asked = asked or "death signal, shutting down workers" in line  # torchrun was asked by SLURM, on any node
             if asked and line.startswith("Traceback"):  # torchrun's way to say that it was asked to stop
                 level = logging.DEBUG

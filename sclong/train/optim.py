@@ -79,8 +79,7 @@ def rate_of_step(step: int, config: PretrainConfig, training_cells: int) -> floa
     peak, minimum = config.learning_rate, config.minimum_learning_rate
     if config.schedule == "authors":
         return cycle_rate((step - 1) * config.batch_size // training_cells, peak, minimum, warmup=5, length=15)
-    if config.schedule == "cosine_restarts":
-        assert config.restart_steps is not None  # the configuration's own check
+    if config.schedule == "cosine_restarts" and config.restart_steps is not None:  # which the configuration checks
         return cycle_rate(
             step, peak, minimum, config.warmup_steps, config.restart_steps, config.restart_factor, config.restart_decay
         )
