@@ -178,7 +178,7 @@ def test_halves_are_a_random_cut_of_the_cells(tmp_path: Path) -> None:
 
 
 def test_half_of_the_cells_errs_as_much_as_the_expectation_would() -> None:
-    """The ceiling: variance of the mean of n cells; docs/norman.md says why."""
+    """The ceiling: variance of the mean of n cells; docs/tasks/genetic_perturbation.md says why."""
     cells = rng("ceiling").normal(size=(40, 20_000))  # 40 cells whose expectation is 0
     half, _ = half_means(sparse.csr_matrix(cells), np.full(40, "A"), ["A"])
     truth = cells.mean(axis=0)
