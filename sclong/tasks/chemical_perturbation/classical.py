@@ -9,10 +9,11 @@ from sclong.benchmark.model import Predictor
 from sclong.benchmark.problem import Problem
 from sclong.benchmark.regression import mse
 from sclong.drugs.fingerprints import morgan_fingerprints
-from sclong.tasks.chemical_perturbation.task import describe
+from sclong.tasks.chemical_perturbation.dataset import SignatureContext
+from sclong.tasks.chemical_perturbation.description import describe
 
 
-class RidgeFingerprint(Predictor):
+class RidgeFingerprint(Predictor[SignatureContext]):
     """Ridge regression of each gene on Morgan fingerprint, cell line and log dose.
 
     Parameters
@@ -24,7 +25,7 @@ class RidgeFingerprint(Predictor):
     def __init__(self, penalties: tuple[float, ...] = (1.0, 10.0, 100.0, 1000.0, 10000.0)) -> None:
         self.penalties = tuple(penalties)
 
-    def predict(self, problem: Problem, seed: int) -> np.ndarray:
+    def predict(self, problem: Problem[SignatureContext], seed: int) -> np.ndarray:
         """Fit on the training part, choose the penalty on validation; `seed` changes nothing."""
         y_train = training_targets(problem).astype(np.float64)
         train, validation, test = (problem.rows(part) for part in ("train", "validation", "test"))
@@ -34,13 +35,13 @@ class RidgeFingerprint(Predictor):
         left, scale, right = np.linalg.svd(x[train], full_matrices=False)
         projected = left.T @ (y_train - mean)
 
-        def answer(rows: np.ndarray, penalty: float) -> np.ndarray:
+        def fitted(rows: np.ndarray, penalty: float) -> np.ndarray:
             shrunk = (scale / (scale**2 + penalty))[:, None] * projected
             return mean + (x[rows] @ right.T) @ shrunk
 
         truth = problem.targets[validation]
-        best = min(self.penalties, key=lambda p: float(mse(truth, answer(validation, p)).mean()))
-        return answer(test, best).astype(np.float32)
+        best = min(self.penalties, key=lambda p: float(mse(truth, fitted(validation, p)).mean()))
+        return fitted(test, best).astype(np.float32)
 
 
 def tanimoto(a: np.ndarray, b: np.ndarray) -> np.ndarray:
@@ -50,14 +51,14 @@ def tanimoto(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     return both / np.maximum(either, 1.0)
 
 
-class NearestCompound(Predictor):
+class NearestCompound(Predictor[SignatureContext]):
     """The signature of the most similar training compound, in the same line and at the nearest dose where it has one.
 
     Training signatures are ordered by Tanimoto similarity of Morgan fingerprints, then same line first, then by the
-    distance of log doses; the mean of all that are equally near is the answer.
+    distance of log doses; the prediction is the mean of all that are equally near.
     """
 
-    def predict(self, problem: Problem, seed: int) -> np.ndarray:
+    def predict(self, problem: Problem[SignatureContext], seed: int) -> np.ndarray:
         """Look up every test sample; `seed` changes nothing."""
         targets, samples = training_targets(problem), problem.samples
         train, test = samples.iloc[problem.rows("train")], samples.iloc[problem.rows("test")]
@@ -75,10 +76,10 @@ class NearestCompound(Predictor):
         return out
 
 
-class LineMean(Predictor):
+class LineMean(Predictor[SignatureContext]):
     """The mean training signature of the same cell line; of all lines for a line that training does not have."""
 
-    def predict(self, problem: Problem, seed: int) -> np.ndarray:
+    def predict(self, problem: Problem[SignatureContext], seed: int) -> np.ndarray:
         """Look the line of every test sample up; `seed` changes nothing."""
         targets = training_targets(problem).astype(np.float64)
         lines = problem.samples["cell_id"].to_numpy(dtype=str)

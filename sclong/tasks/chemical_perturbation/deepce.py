@@ -13,15 +13,16 @@ from sclong.benchmark.problem import Features, Problem
 from sclong.config.cards import describe_validation
 from sclong.drugs.molecules import molecule_graphs
 from sclong.errors import CardError, InputDataError
+from sclong.tasks.chemical_perturbation.dataset import SignatureContext
 from sclong.tasks.chemical_perturbation.deepce_network import DeepceData, DeepceOptions, fit_predict_deepce
 
 
-class Deepce(Predictor, PredictorFromFeatures):
+class Deepce(Predictor[SignatureContext], PredictorFromFeatures[SignatureContext]):
     """A DeepCE network; see :class:`.DeepceNetwork`.
 
-    Without features its gene vectors are those of the data set (``context["gene_vectors"]``: DeepCE's own), or, where
-    it has none, a table of the network's own, random at first and trained. From features they are the model's vectors;
-    a gene that the model does not know has zeros.
+    Without features its gene vectors are those of the data set (``gene_vectors`` of the context: DeepCE's own), or,
+    where it has none, a table of the network's own, random at first and trained. From features they are the model's
+    vectors; a gene that the model does not know has zeros.
 
     Parameters
     ----------
@@ -48,21 +49,21 @@ class Deepce(Predictor, PredictorFromFeatures):
                 f"{action} in the model's card",
             ) from None
 
-    def predict(self, problem: Problem, seed: int) -> np.ndarray:
-        """Train without a given embedding, and answer; every seed is a training of its own.
+    def predict(self, problem: Problem[SignatureContext], seed: int) -> np.ndarray:
+        """Train without a given embedding, and predict; every seed is a training of its own.
 
         Raises
         ------
         InputDataError
             A part without signatures, or a compound that the features of atoms cannot tell.
         """
-        vectors = problem.context.get("gene_vectors")
+        vectors = problem.context.gene_vectors
         if vectors is not None:
             vectors = prepared(vectors, np.ones(len(vectors), dtype=bool), self.standardise)
         return fit_predict_deepce(replace(deepce_data(problem), vectors=vectors), self.options, seed)
 
-    def predict_from(self, problem: Problem, features: Features, seed: int) -> np.ndarray:
-        """Train on the vectors of `features` and answer; every seed is a training of its own.
+    def predict_from(self, problem: Problem[SignatureContext], features: Features, seed: int) -> np.ndarray:
+        """Train on the vectors of `features` and predict; every seed is a training of its own.
 
         Raises
         ------
@@ -73,8 +74,8 @@ class Deepce(Predictor, PredictorFromFeatures):
         return fit_predict_deepce(replace(deepce_data(problem), vectors=vectors), self.options, seed)
 
 
-def deepce_data(problem: Problem) -> DeepceData:
-    """Collect what the network learns from and is asked.
+def deepce_data(problem: Problem[SignatureContext]) -> DeepceData:
+    """Collect what the network learns from and predicts.
 
     Line and dose are one-hot over those of the training part, as published; others are all zero.
     """
@@ -104,18 +105,19 @@ def vectors_of(genes: list[str], features: Features) -> tuple[np.ndarray, np.nda
     Raises
     ------
     InputDataError
-        When it knows none.
+        When the features have no gene vectors, or the model knows none of the genes.
     """
+    vectors = features.gene_vectors()
     row = {str(name): i for i, name in enumerate(features.genes)}
     rows = np.array([row.get(gene, -1) for gene in genes])
     known = (rows >= 0) & features.gene_mapped[rows]
-    if features.gene_embedding is None or not known.any():
+    if not known.any():
         raise InputDataError(
             f"model {features.model!r} has a vector for none of the {len(genes)} genes of the signatures",
             "gene vectors for the landmark genes",
             "check the gene names of the untreated expression and of the signatures",
         )
-    return np.where(known[:, None], features.gene_embedding[rows], 0).astype(np.float32), known
+    return np.where(known[:, None], vectors[rows], 0).astype(np.float32), known
 
 
 def prepared(vectors: np.ndarray, known: np.ndarray, standardise: bool) -> np.ndarray:

@@ -34,7 +34,7 @@ from sclong.runlog import LOGGER
 from sclong.seeding import derive_seed
 
 MOST_NEIGHBOURS = 5
-ANSWER_VALUES = 2**17  # signatures x genes that are answered at once
+PREDICTED_VALUES = 2**17  # signatures x genes that are predicted at once
 
 
 class DeepceOptions(Strict):
@@ -308,7 +308,7 @@ class DeepceData:
 
 
 def fit_predict_deepce(data: DeepceData, options: DeepceOptions, seed: int) -> np.ndarray:
-    """Train on the training part, keep the epoch that is best on the validation part, answer the test part.
+    """Train on the training part, keep the epoch that is best on the validation part, predict the test part.
 
     The loss is the mean squared error; the best epoch has the highest Pearson correlation, averaged over signatures.
 
@@ -344,7 +344,7 @@ def fit_predict_deepce(data: DeepceData, options: DeepceOptions, seed: int) -> n
         torch.manual_seed(derive_seed("deepce", seed))
         network = DeepceNetwork(genes, data.line.shape[1], data.dose.shape[1], options).to(options.device)
         fit(network, data, options)
-    return answer(network, data, data.test, options)
+    return predict(network, data, data.test, options)
 
 
 def fit(network: DeepceNetwork, data: DeepceData, options: DeepceOptions) -> list[float]:
@@ -362,7 +362,7 @@ def fit(network: DeepceNetwork, data: DeepceData, options: DeepceOptions) -> lis
             loss.backward()
             optimiser.step()
             total += float(loss.detach()) * len(rows)
-        predicted = answer(network, data, data.validation, options)
+        predicted = predict(network, data, data.validation, options)
         best.update(float(pearson(data.targets[data.validation], predicted).mean()))
         LOGGER.info("epoch %d: loss %.4f, validation %.4f", epoch + 1, total / len(data.train), best.scores[-1])
     best.restore()
@@ -388,12 +388,12 @@ def inputs(data: DeepceData, rows: np.ndarray, device: str) -> tuple[Molecules, 
 
 
 @torch.no_grad()
-def answer(network: DeepceNetwork, data: DeepceData, rows: np.ndarray, options: DeepceOptions) -> np.ndarray:
-    """Return the predicted signatures of `rows`, (n, G) float32; signatures of a compound are answered together."""
+def predict(network: DeepceNetwork, data: DeepceData, rows: np.ndarray, options: DeepceOptions) -> np.ndarray:
+    """Return the predicted signatures of `rows`, (n, G) float32; those of a compound are predicted together."""
     network.eval()
     out = np.empty((len(rows), data.targets.shape[1]), dtype=np.float32)
     order = np.argsort(data.compound[rows], kind="stable")
-    step = max(ANSWER_VALUES // data.targets.shape[1], 1)
+    step = max(PREDICTED_VALUES // data.targets.shape[1], 1)
     for start in range(0, len(order), step):
         places = order[start : start + step]
         out[places] = network(*inputs(data, rows[places], options.device)).cpu().numpy()

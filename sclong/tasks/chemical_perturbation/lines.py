@@ -19,7 +19,7 @@ def write_expression(inputs: Mapping[str, Any], genes: np.ndarray, cells: set[st
     Parameters
     ----------
     inputs
-        ``expression``; optional ``annotation`` and ``hgnc``: see :func:`.prepare_signatures`.
+        ``expression``; optional ``annotation`` and ``hgnc``: see :func:`.prepare`.
     genes : (G,) str
         Genes of the signatures.
     cells

@@ -1,24 +1,21 @@
-"""Drug signatures (L1000): how a compound at a dose changes the landmark genes of a cell line.
+"""Files of drug signatures (L1000): how a compound at a dose changes the landmark genes of a cell line.
 
 From the public LINCS files to the tables read here: :mod:`.lincs`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
-from pydantic import Field
 
+from sclong.benchmark.problem import PARTS
 from sclong.cells.h5ad import read_expression
-from sclong.config.cards import Strict
-from sclong.drugs.fingerprints import standardise
 from sclong.errors import InputDataError, listing, nearest
-from sclong.io.tables import read_tsv, write_tsv
+from sclong.io.tables import read_tsv
+from sclong.tasks.chemical_perturbation.dataset import Signatures
 from sclong.tasks.chemical_perturbation.lincs import (
     ID_COLUMNS,
     NO_VALUE,
@@ -28,61 +25,6 @@ from sclong.tasks.chemical_perturbation.lincs import (
     passes_published_filter,
     read_signature_table,
 )
-from sclong.tasks.chemical_perturbation.lines import write_expression
-
-PARTS = ("train", "validation", "test")
-
-
-class PrepareOptions(Strict):
-    """Options of :func:`prepare_signatures`."""
-
-    format: Literal["h5ad", "deepce_csv"] = Field(
-        default="h5ad",
-        description="h5ad: z-scores with obs pert_id, cell_id, dose_um; deepce_csv: DeepCE's layout, its three files "
-        "[train, dev, test] or one",
-    )
-    smiles_header: bool = Field(
-        default=True, description="whether the table of compounds has a header with drug_id and smiles"
-    )
-
-
-@dataclass(frozen=True)
-class Signatures:
-    """Signatures of a data set.
-
-    Attributes
-    ----------
-    samples
-        Columns sample, pert_id, cell_id, dose_um (float), smiles, structure (canonical SMILES of the largest fragment:
-        one molecule has one), published_part ("" where none is published).
-    genes : (G,) str
-    values : (samples, G) float32
-        z-scores.
-    gene_vectors : (G, d) float32 or None
-        Vectors that come with the data.
-    """
-
-    samples: pd.DataFrame
-    genes: np.ndarray
-    values: np.ndarray
-    gene_vectors: np.ndarray | None = None
-
-    def write(self, folder: Path) -> None:
-        """Write samples.tsv and signatures.npz."""
-        write_tsv(self.samples, folder / "samples.tsv")
-        arrays = {"genes": self.genes, "values": self.values}
-        if self.gene_vectors is not None:
-            arrays["gene_vectors"] = self.gene_vectors
-        np.savez_compressed(folder / "signatures.npz", **arrays)  # type: ignore[arg-type]
-
-    @classmethod
-    def read(cls, folder: Path) -> Signatures:
-        """Read what :meth:`write` wrote."""
-        words = ("sample", "pert_id", "cell_id", "smiles", "structure", "published_part")
-        samples = read_tsv(folder / "samples.tsv", dtype=dict.fromkeys(words, str))
-        samples["published_part"] = samples["published_part"].fillna("")
-        with np.load(folder / "signatures.npz", allow_pickle=False) as arrays:
-            return cls(samples, *(arrays.get(name) for name in ("genes", "values", "gene_vectors")))
 
 
 def read_h5ad_signatures(path: Path) -> Signatures:
@@ -165,7 +107,7 @@ def read_deepce_signatures(paths: Sequence[Path]) -> tuple[Signatures, dict[str,
     if len(paths) not in (1, len(PARTS)):
         raise InputDataError(
             f"{len(paths)} signature files",
-            "three (training, development, test), or one that is to be cut",
+            "three (training, development, test), or one that is to be split",
             "list them in this order in the card",
         )
     tables = [read_signature_table(path) for path in paths]
@@ -251,147 +193,3 @@ def read_gene_vectors(path: Path, genes: Iterable[str]) -> np.ndarray:
     if not np.isfinite(vectors).all():
         raise InputDataError(f"{path}: values that are not finite", "numbers", "fetch the file again")
     return vectors
-
-
-def add_structures(samples: pd.DataFrame, drugs: pd.DataFrame, where: str) -> tuple[pd.DataFrame, dict[str, Any]]:
-    """Give signatures the SMILES and the structure of their compound; leave out those that have none.
-
-    Parameters
-    ----------
-    samples
-        As :attr:`Signatures.samples`, without smiles and structure.
-    drugs
-        Columns drug_id and smiles.
-    where
-        What the table of compounds is called in errors.
-
-    Returns
-    -------
-    samples
-        Those with a structure; the index says which rows they were.
-    facts
-        Which compounds were dropped because they have no SMILES, or one that RDKit cannot read.
-
-    Raises
-    ------
-    InputDataError
-        A compound has two different SMILES, or none of the compounds has a structure.
-    """
-    drugs = drugs[drugs["drug_id"].isin(samples["pert_id"])].drop_duplicates()
-    twice = drugs["drug_id"][drugs["drug_id"].duplicated()]
-    if len(twice):
-        raise InputDataError(
-            f"{where}: compounds with several SMILES: {listing(twice)}", "one for each compound", "remove the others"
-        )
-    smiles = samples["pert_id"].map(drugs.set_index("drug_id")["smiles"])
-    structures, _ = standardise(smiles.fillna("").tolist())
-    samples = samples.assign(smiles=smiles, structure=structures)
-    absent, valid = smiles.isna(), samples["structure"] != ""
-    if not valid.any():
-        raise InputDataError(
-            f"{where}: no structure for any compound of the signatures ({listing(samples['pert_id'])})",
-            "a table whose drug_id are the signatures' pert_id, with valid SMILES",
-            "correct the table of compounds, or smiles_header in the card's options",
-        )
-    return samples[valid], {
-        "dropped_compounds_without_structure": sorted(samples["pert_id"][absent].unique()),
-        "dropped_compounds_with_invalid_smiles": sorted(samples["pert_id"][~absent & ~valid].unique()),
-        "signatures_without_structure": int((~valid).sum()),
-    }
-
-
-def published_parts(samples: pd.DataFrame) -> tuple[pd.Series, dict[str, Any]]:
-    """Return the published part of every signature; NaN for those that would carry a compound into another part.
-
-    Of a structure in several parts (so of a compound, and of replicates) only the signatures of the last part stay:
-    test, then validation, then training.
-
-    Parameters
-    ----------
-    samples
-        As :attr:`Signatures.samples`.
-
-    Returns
-    -------
-    part
-        "train", "validation", "test", NaN; "" where the data set has no parts.
-    facts
-        How many are left out, and up to five of their compounds.
-    """
-    part, structure = samples["published_part"].copy(), samples["structure"]
-    facts: dict[str, Any] = {}
-    for name, later in (("validation", ["test"]), ("train", ["validation", "test"])):
-        leaked = (part == name) & structure.isin(structure[part.isin(later)])
-        part[leaked] = np.nan
-        facts[f"published_{name}_signatures_left_out"] = int(leaked.sum())
-    compounds = sorted(samples["pert_id"][part.isna()].unique())
-    facts |= {"published_compounds_left_out": len(compounds), "some_published_compounds_left_out": compounds[:5]}
-    return part, facts
-
-
-def prepare_signatures(inputs: Mapping[str, Any], chosen: PrepareOptions, out: Path) -> dict[str, Any]:
-    """Read signatures and compounds, write the data set's folder.
-
-    Parameters
-    ----------
-    inputs
-        ``signatures`` (one AnnData file, or tables in DeepCE's layout), ``drugs`` (pert_id and SMILES), ``expression``
-        (AnnData: untreated expression of cell lines, non-negative; those of the signatures become expression.h5ad,
-        and a line without expression keeps its signatures). Optional: ``annotation``
-        (columns gene_id, gene_name: symbols, where the expression's genes are named by id), ``hgnc`` (HGNC's table:
-        where signatures use older symbols), ``gene_vectors`` (:func:`read_gene_vectors`).
-    chosen
-        Options.
-    out
-        Folder.
-
-    Returns
-    -------
-    dict
-        Counts, and what was dropped and why.
-
-    Raises
-    ------
-    InputDataError
-        Missing columns, no structure for any compound, values that are not finite, an id or a gene twice, other genes
-        than the gene vectors', a signature without a compound, a line or a dose, or expression that is not fit
-        (:func:`.write_expression`).
-    """
-    if chosen.format == "h5ad":
-        found, counts = read_h5ad_signatures(inputs["signatures"]), dict[str, int]()
-    else:
-        paths = inputs["signatures"]
-        found, counts = read_deepce_signatures(paths if isinstance(paths, (list, tuple)) else [paths])
-    bad = np.argwhere(~np.isfinite(found.values))
-    if len(bad):
-        raise InputDataError(
-            f"{len(bad)} values of signatures are not finite, the first in signature "
-            f"{found.samples['sample'].iloc[bad[0, 0]]!r}, gene {str(found.genes[bad[0, 1]])!r}",
-            "finite z-scores",
-            "remove those signatures or genes",
-        )
-    separator = "," if Path(inputs["drugs"]).name.endswith((".csv", ".csv.gz")) else "\t"
-    names = ("drug_id", "smiles")
-    header = {} if chosen.smiles_header else {"header": None, "names": list(names)}
-    drugs = read_tsv(inputs["drugs"], names, sep=separator, dtype=str, **header)[list(names)].dropna()
-    samples, dropped = add_structures(found.samples, drugs, str(inputs["drugs"]))
-    values = found.values[samples.index]
-    vectors = read_gene_vectors(inputs["gene_vectors"], found.genes) if "gene_vectors" in inputs else None
-    Signatures(samples.reset_index(drop=True), found.genes, values, vectors).write(out)
-
-    cells = set(samples["cell_id"])
-    expression = write_expression(inputs, found.genes, cells, out)
-    parts = samples.groupby("structure")["published_part"].nunique()
-    return {
-        "signatures": len(samples),
-        "genes": len(found.genes),
-        "compounds": int(samples["pert_id"].nunique()),
-        "structures": len(parts),
-        "structures_in_several_published_parts": int((parts > 1).sum()),
-        **published_parts(samples)[1],
-        "same_compound_line_and_dose": int(samples.duplicated(["pert_id", "cell_id", "dose_um"]).sum()),
-        "cell_lines": len(cells),
-        **expression,
-        **counts,
-        **dropped,
-    }

@@ -1,4 +1,4 @@
-"""The DeepCE network against a naive twin (sample by sample, padded); its batches; its training on planted answers."""
+"""The DeepCE network against a naive twin (sample by sample, padded); its batches; training on planted signatures."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ from sclong.tasks.chemical_perturbation.deepce_network import (
     DeepceNetwork,
     DeepceOptions,
     Molecules,
-    answer,
     batches,
     fit,
     fit_predict_deepce,
     inputs,
+    predict,
 )
 
 SMILES = ["CCO", "c1ccccc1C(=O)N", "C", "CC(C)(C)Cl", "FS(F)(F)F", "C1CC1C#N"]
@@ -209,15 +209,15 @@ def test_batches_cover_the_training_part_once() -> None:
         np.testing.assert_array_equal(np.sort(np.concatenate(drawn)), data.train)
 
 
-def test_answers_do_not_depend_on_how_they_are_batched(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_predictions_do_not_depend_on_how_they_are_batched(monkeypatch: pytest.MonkeyPatch) -> None:
     data = planted()
     network = network_of(data)
     rows = rng("order").permutation(24)
-    whole = answer(network, data, rows, SMALL)
-    monkeypatch.setattr("sclong.tasks.chemical_perturbation.deepce_network.ANSWER_VALUES", 3 * GENES)
-    np.testing.assert_allclose(answer(network, data, rows, SMALL), whole, atol=1e-5)
-    np.testing.assert_allclose(answer(network, data, rows[::-1], SMALL)[::-1], whole, atol=1e-5)
-    assert answer(network, data, np.zeros(0, dtype=int), SMALL).shape == (0, GENES)
+    whole = predict(network, data, rows, SMALL)
+    monkeypatch.setattr("sclong.tasks.chemical_perturbation.deepce_network.PREDICTED_VALUES", 3 * GENES)
+    np.testing.assert_allclose(predict(network, data, rows, SMALL), whole, atol=1e-5)
+    np.testing.assert_allclose(predict(network, data, rows[::-1], SMALL)[::-1], whole, atol=1e-5)
+    assert predict(network, data, np.zeros(0, dtype=int), SMALL).shape == (0, GENES)
 
 
 def test_training_learns_what_is_planted_and_keeps_the_best_epoch() -> None:
@@ -225,10 +225,10 @@ def test_training_learns_what_is_planted_and_keeps_the_best_epoch() -> None:
     options = SMALL.model_copy(update={"epochs": 25, "learning_rate": 0.02, "batch_compounds": 3})
     network = network_of(data, options)
     scores = fit(network, data, options)
-    predicted, truth = answer(network, data, data.test, options), data.targets[data.test]
+    predicted, truth = predict(network, data, data.test, options), data.targets[data.test]
     mean = data.targets[data.train].mean(0)
     assert ((predicted - truth) ** 2).mean() < 0.5 * ((mean - truth) ** 2).mean()
-    kept = pearson(data.targets[data.validation], answer(network, data, data.validation, options)).mean()
+    kept = pearson(data.targets[data.validation], predict(network, data, data.validation, options)).mean()
     assert kept == pytest.approx(max(scores), abs=1e-6) and len(scores) == 25
 
 

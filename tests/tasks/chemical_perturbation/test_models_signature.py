@@ -12,14 +12,16 @@ import pytest
 import yaml
 from anndata import AnnData
 
+from sclong.benchmark.adapter import build
 from sclong.benchmark.controls import TrainMean
-from sclong.benchmark.model import PredictorFromFeatures
+from sclong.benchmark.model import Embedder, Predictor, PredictorFromFeatures
 from sclong.benchmark.problem import Features, Predictions, Problem
-from sclong.benchmark.run import load_adapter
-from sclong.config.cards import BenchmarkCard, ModelCard, load_card, meets
+from sclong.config.cards import BenchmarkCard, ModelCard, load_cards
 from sclong.errors import CardError, InputDataError
+from sclong.plan.rows import meets
 from sclong.seeding import rng
 from sclong.tasks.chemical_perturbation import deepce as signature_deepce
+from sclong.tasks.chemical_perturbation.dataset import SignatureContext
 from sclong.tasks.chemical_perturbation.deepce import Deepce, deepce_data, prepared, vectors_of
 from sclong.tasks.chemical_perturbation.task import TASK
 from sclong.world import simulate
@@ -38,7 +40,7 @@ CARDS = {
 }
 
 
-def problem_of(context: dict[str, Any] | None = None) -> Problem:
+def problem_of(gene_vectors: np.ndarray | None = None) -> Problem[SignatureContext]:
     rows = [
         ("train", "CCO", "A375", 10.0),
         ("train", "CCN", "PC3", 1.11),
@@ -49,7 +51,7 @@ def problem_of(context: dict[str, Any] | None = None) -> Problem:
     samples = pd.DataFrame(rows, columns=["part", "smiles", "cell_id", "dose_um"], index=list("abcde"))
     targets = rng("targets").normal(size=(5, 4)).astype(np.float32)
     targets[3:] = np.nan
-    return Problem("chemical_perturbation", "0", samples, targets, GENES, context or {})
+    return Problem("chemical_perturbation", "0", samples, targets, GENES, SignatureContext(gene_vectors=gene_vectors))
 
 
 def features(genes: list[str], mapped: list[bool]) -> Features:
@@ -58,7 +60,7 @@ def features(genes: list[str], mapped: list[bool]) -> Features:
 
 @pytest.fixture
 def asked(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
-    """Return what the head was asked; it answers zeros."""
+    """Return what the head was given; it predicts zeros."""
     calls: list[Any] = []
 
     def head(data: Any, options: Any, seed: int) -> np.ndarray:
@@ -102,11 +104,11 @@ def test_which_vectors_the_network_gets(asked: list[Any]) -> None:
     Deepce(epochs=3).predict(problem_of(), 7)
     data, options, seed = asked.pop()
     assert data.vectors is None and options.epochs == 3 and seed == 7
-    Deepce(standardise=False).predict(problem_of({"gene_vectors": VECTORS}), 0)
+    Deepce(standardise=False).predict(problem_of(VECTORS), 0)
     np.testing.assert_array_equal(asked.pop()[0].vectors, VECTORS)
-    answer = Deepce().predict_from(problem_of({"gene_vectors": VECTORS}), features(GENES, [True] * 4), 0)
+    predicted = Deepce().predict_from(problem_of(VECTORS), features(GENES, [True] * 4), 0)
     np.testing.assert_allclose(asked.pop()[0].vectors.mean(0), 0, atol=1e-6)  # the features', not the data set's own
-    assert answer.shape == (2, 4)
+    assert predicted.shape == (2, 4)
 
 
 def test_options_are_checked() -> None:
@@ -126,26 +128,28 @@ def test_an_invalid_molecule_is_named() -> None:
 
 @pytest.mark.parametrize("name", CARDS)
 def test_cards(root: Path, name: str) -> None:
-    card = load_card(root / f"config/models/{name}.yaml", ModelCard)
+    cards = load_cards(root / "config/models", ModelCard)
+    card = cards[name]
     assert card.features_of == CARDS[name] and card.provides == ["signature_prediction"]
     assert (card.protocol == "paper") == name.endswith("_published") and not card.selects_on_test
-    assert card.features_of is None or (root / f"config/models/{card.features_of}.yaml").is_file()
-    assert meets(load_card(root / "config/benchmarks/l1000.yaml", BenchmarkCard), card) == "native"
-    published = load_adapter(card.for_preset("paper"))
-    assert isinstance(published, PredictorFromFeatures) and isinstance(published, Deepce)
+    assert card.features_of is None or card.features_of in cards
+    assert meets(load_cards(root / "config/benchmarks", BenchmarkCard)["l1000"], card) == "native"
+    kind = PredictorFromFeatures if card.features_of else Predictor
+    published = build(card.for_preset("paper").recipe(), kind)
+    assert isinstance(published, Deepce)
     sizes = published.options.model_dump(exclude={"device"})
     assert sizes == Deepce().options.model_dump(exclude={"device"}) and published.options.device == "cuda"
     assert published.standardise == (name not in ("deepce", "deepce_sclong_published"))
-    assert load_adapter(card.for_preset("demo")).options.batch_compounds == 4
+    assert build(card.for_preset("demo").recipe(), kind).options.batch_compounds == 4
 
 
 def test_random_gene_vectors_are_as_wide_as_those_of_sclong(root: Path) -> None:
     """The demo's as the demo's, in the other presets as the published ones."""
-    card = load_card(root / "config/models/random_gene_table.yaml", ModelCard)
+    card = load_cards(root / "config/models", ModelCard)["random_gene_table"]
     genes = AnnData(np.zeros((1, 4), np.float32))
     for preset, architecture in (("demo", "tiny"), ("small", "1b"), ("paper", "1b")):
         width = yaml.safe_load((root / f"config/architectures/{architecture}.yaml").read_text())["base_dim"]
-        found = load_adapter(card.for_preset(preset)).embed(genes, checkpoint=None, seed=0, batch_size=1)
+        found = build(card.for_preset(preset).recipe(), Embedder).embed(genes, checkpoint=None, seed=0, batch_size=1)
         assert found.gene_embedding.shape == (4, width)
 
 
@@ -163,11 +167,11 @@ def test_settings_of_the_demo_beat_the_mean_signature(tmp_path: Path, root: Path
     TASK.prepare({role: tmp_path / "world" / file for role, file in roles.items()}, {}, tmp_path / "dataset")
     split = TASK.split(tmp_path / "dataset", "compound", {}, 1)
     (problem,) = TASK.problems(tmp_path / "dataset", split)
-    deepce = load_adapter(load_card(root / "config/models/deepce.yaml", ModelCard).for_preset("demo"))
+    deepce = build(load_cards(root / "config/models", ModelCard)["deepce"].for_preset("demo").recipe(), Predictor)
     scores = {}
     for name, model in (("mean", TrainMean()), ("deepce", deepce)):
         ids = np.array(problem.test_samples)
-        answer = Predictions(np.full(len(ids), "0"), ids, model.predict(problem, 0), np.array(problem.outputs))
-        scores[name] = TASK.score(tmp_path / "dataset", split, answer).set_index("metric")["value"]
+        predicted = Predictions(np.full(len(ids), "0"), ids, model.predict(problem, 0), np.array(problem.outputs))
+        scores[name] = TASK.score(tmp_path / "dataset", split, predicted).set_index("metric")["value"]
     assert scores["deepce"]["pearson"] > scores["mean"]["pearson"] + 0.05
     assert scores["deepce"]["rmse"] < scores["mean"]["rmse"] - 0.03

@@ -12,20 +12,14 @@ import pytest
 from sclong.cells.h5ad import read_expression
 from sclong.errors import InputDataError
 from sclong.seeding import rng
+from sclong.tasks.chemical_perturbation.dataset import SignatureContext, Signatures, published_parts
 from sclong.tasks.chemical_perturbation.lincs import ID_COLUMNS
 from sclong.tasks.chemical_perturbation.lines import newer_names
-from sclong.tasks.chemical_perturbation.signatures import (
-    PrepareOptions,
-    Signatures,
-    prepare_signatures,
-    published_parts,
-    read_deepce_signatures,
-    read_gene_vectors,
-)
+from sclong.tasks.chemical_perturbation.signatures import read_deepce_signatures, read_gene_vectors
 from sclong.tasks.chemical_perturbation.task import TASK
 
 GENES = ["DDR1", "PAX8", "PAPD7", "GAPDH"]
-CSV = PrepareOptions(format="deepce_csv", smiles_header=False)
+CSV = {"format": "deepce_csv", "smiles_header": False}
 COMPOUNDS = {"BRD-0": "CCO", "BRD-1": "c1ccccc1", "BRD-2": "CCN"}
 
 
@@ -58,9 +52,9 @@ def inputs_of(folder: Path, rows: list[list[object]] | None = None) -> dict[str,
     }
 
 
-def prepare(inputs: dict[str, object], out: Path, options: PrepareOptions = CSV) -> dict[str, object]:
+def prepare(inputs: dict[str, object], out: Path, options: dict[str, object] = CSV) -> dict[str, object]:
     out.mkdir(exist_ok=True)
-    return prepare_signatures(inputs, options, out)
+    return TASK.prepare(inputs, options, out)
 
 
 # -------------------------------------------------------------------------------------------- DeepCE's three files
@@ -248,7 +242,7 @@ def h5ad_inputs(tmp_path: Path, ids: list[str], genes: list[str] = GENES) -> dic
 
 
 def test_anndata_that_says_something_twice(tmp_path: Path) -> None:
-    options = PrepareOptions(smiles_header=False)
+    options = {"smiles_header": False}
     facts = prepare(h5ad_inputs(tmp_path, ["a", "b", "c"]), tmp_path / "out", options)
     assert facts["same_compound_line_and_dose"] == 2
     with (
@@ -279,7 +273,7 @@ def test_anndata_with_a_row_that_says_nothing(tmp_path: Path, column: str, value
         adata.obs[column] = adata.obs[column].astype(str)
     adata.write_h5ad(inputs["signatures"])
     with pytest.raises(InputDataError, match=message):
-        prepare(inputs, tmp_path / "out", PrepareOptions(smiles_header=False))
+        prepare(inputs, tmp_path / "out", {"smiles_header": False})
 
 
 def test_expression_is_of_the_lines_of_the_signatures(tmp_path: Path) -> None:
@@ -357,10 +351,12 @@ def test_gene_vectors_come_in_the_order_of_the_signatures(tmp_path: Path) -> Non
     path = write_vectors(tmp_path / "vectors.csv", GENES[::-1])
     prepare({**inputs_of(tmp_path), "gene_vectors": path}, tmp_path / "out")
     (problem,) = TASK.problems(tmp_path / "out", TASK.split(tmp_path / "out", "compound", {}, 1))
-    np.testing.assert_array_equal(problem.context["gene_vectors"], [[3, 0.5], [2, 0.5], [1, 0.5], [0, 0.5]])
-    assert problem.context["gene_vectors"].dtype == np.float32
+    np.testing.assert_array_equal(problem.context.gene_vectors, [[3, 0.5], [2, 0.5], [1, 0.5], [0, 0.5]])
+    assert problem.context.gene_vectors.dtype == np.float32
     prepare(inputs_of(tmp_path), tmp_path / "out")
     assert Signatures.read(tmp_path / "out").gene_vectors is None
+    with pytest.raises(InputDataError, match=r"gene vectors of shape \(4,\)"):
+        SignatureContext(gene_vectors=np.zeros(4, np.float32))
 
 
 @pytest.mark.parametrize(

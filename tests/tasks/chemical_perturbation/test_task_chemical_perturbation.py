@@ -16,8 +16,11 @@ from sclong.benchmark.regression import mse, pearson, precision_at_k, spearman
 from sclong.errors import CardError, InputDataError
 from sclong.seeding import rng
 from sclong.tasks.chemical_perturbation.classical import LineMean, NearestCompound, RidgeFingerprint, tanimoto
-from sclong.tasks.chemical_perturbation.signatures import Signatures
-from sclong.tasks.chemical_perturbation.task import TASK, describe, gene_basis, precision_k
+from sclong.tasks.chemical_perturbation.dataset import SignatureContext, Signatures
+from sclong.tasks.chemical_perturbation.description import describe
+from sclong.tasks.chemical_perturbation.score import precision_k
+from sclong.tasks.chemical_perturbation.solve import gene_basis
+from sclong.tasks.chemical_perturbation.task import TASK
 
 GENES = [f"L{i}" for i in range(80)]
 LINES = ["A375", "MCF7", "PC3"]
@@ -77,13 +80,13 @@ def split(dataset: Path) -> pd.DataFrame:
     return TASK.split(dataset, "compound", {}, 1)
 
 
-def answer(problem: Problem, values: np.ndarray) -> Predictions:
+def predictions_of(problem: Problem, values: np.ndarray) -> Predictions:
     ids = np.array(problem.test_samples)
     return Predictions(np.full(len(ids), problem.fold), ids, np.asarray(values, np.float32), np.array(problem.outputs))
 
 
 def scored(dataset: Path, split: pd.DataFrame, values: np.ndarray, problem: Problem) -> pd.Series:
-    return TASK.score(dataset, split, answer(problem, values)).set_index("metric")["value"]
+    return TASK.score(dataset, split, predictions_of(problem, values)).set_index("metric")["value"]
 
 
 # --------------------------------------------------------------------------------------------------- data
@@ -172,7 +175,7 @@ def test_nearest_compound_prefers_line_then_dose() -> None:
     ]
     samples = pd.DataFrame(rows, columns=["part", "smiles", "cell_id", "dose_um"], index=list("abcdef"))
     targets = np.array([[1], [2], [4], [9], [np.nan], [np.nan]], dtype=np.float32)
-    problem = Problem("chemical_perturbation", "0", samples, targets, ["g"], {})
+    problem = Problem("chemical_perturbation", "0", samples, targets, ["g"], SignatureContext())
     np.testing.assert_array_equal(NearestCompound().predict(problem, 0), [[2], [3]])  # mean of two lines at 10 um
     np.testing.assert_array_equal(LineMean().predict(problem, 0), [[1.5], [9]])
     elsewhere = samples.assign(cell_id=[*samples["cell_id"][:5], "HELA"])
@@ -217,7 +220,7 @@ def test_head_profits_from_gene_vectors(dataset: Path, split: pd.DataFrame) -> N
 def test_scores_by_compound_agree_with_those_of_all(dataset: Path, split: pd.DataFrame) -> None:
     (problem,) = TASK.problems(dataset, split)
     values = RidgeFingerprint().predict(problem, 0)
-    units = TASK.unit_scores(dataset, split, answer(problem, values)).pivot(
+    units = TASK.unit_scores(dataset, split, predictions_of(problem, values)).pivot(
         index="unit", columns="metric", values="value"
     )
     total = scored(dataset, split, values, problem)
