@@ -71,7 +71,7 @@ class BenchmarkCard(Strict):
     )
     split_seed: int = 1
     paper: list[PaperNumber] = Field(default_factory=list)
-    citation: str = ""
+    citation: str = Field(default="", description="what to cite: shown in the report")
 
     def alternatives(self, preset: str) -> list[DataSpec]:
         """Return the data sets this benchmark has under a preset, best first."""
@@ -149,10 +149,8 @@ class ModelCard(Strict):
     preset_hours: dict[Literal["demo", "small", "paper"], Annotated[float, Field(gt=0)]] = Field(
         default_factory=dict, description="per preset: a time limit that replaces hours"
     )
-    licence: str = "Apache-2.0"
-    weights: list[str] = Field(default_factory=list, description="ids in sources.tsv of weights it needs")
     trained_on: str = ""
-    citation: str = ""
+    citation: str = Field(default="", description="what to cite: shown in the report, in the list of models")
 
     @model_validator(mode="after")
     def _strict_sees_no_test(self) -> ModelCard:

@@ -175,7 +175,6 @@ class CorpusSource(Strict):
     assay: str = ""
     tissue_column: str | None = Field(default=None, description="column of obs, instead of `tissue` for all cells")
     assay_column: str | None = Field(default=None, description="column of obs, instead of `assay` for all cells")
-    organism: Literal["human"] = "human"
     optional: bool = Field(default=False, description="left out, with a line in the manifest, where it cannot be had")
     keep_cells: str | None = Field(default=None, description="pandas query on obs")
     doublet_column: str | None = Field(

@@ -43,8 +43,8 @@ class Source:
         ``https://...``, ``pypi:NAME==VERSION#MEMBER`` or ``mirror-only: where the bytes come from``.
     sha256, bytes
         Hash (64 hexadecimal digits) and size of the file.
-    licence, citation, used_by
-        As stated by the carrier; what to cite; which part of the workflow reads it.
+    licence, citation
+        As stated by the carrier; what to cite.
     """
 
     id: str
@@ -55,7 +55,6 @@ class Source:
     bytes: int
     licence: str
     citation: str
-    used_by: str
 
     @property
     def key(self) -> str:

@@ -87,6 +87,7 @@ def write_page(
             for name in names
         ],
         models=plan.models,
+        shown=sorted(set(table["model"])),
         colours=ROLE_COLOURS,
         not_applicable=plan.rows.not_applicable(),
         skipped=plan.skipped,
@@ -112,6 +113,7 @@ def figures(plan: Plan, summary: pd.DataFrame, scores: pd.DataFrame, benchmark: 
     drawing = Drawing(
         card=plan.benchmarks[benchmark],
         models=plan.models,
+        shown=sorted(set(table["model"])),
         summary=summary,
         scores=scores,
         dataset=Path(plan.paths.result("datasets", plan.data[benchmark].dataset)),

@@ -115,7 +115,7 @@ def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
 
 
 def row(url: str, body: bytes = BODY, access: str = "public", file: str = "file.bin") -> Source:
-    return Source("set", file, access, url, hashlib.sha256(body).hexdigest(), len(body), "CC0", "Somebody", "test")
+    return Source("set", file, access, url, hashlib.sha256(body).hexdigest(), len(body), "CC0", "Somebody")
 
 
 @pytest.fixture

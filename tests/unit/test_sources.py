@@ -15,9 +15,9 @@ from sclong.io.sources import COLUMNS, availability, load_sources, local_path, m
 
 SHA = "ab" * 32
 GOOD = {
-    "web": ["web", "a b.csv", "public", "https://example.org/a%20b.csv", SHA, "10", "CC0", "Somebody 2020", "norman"],
-    "pkg": ["pkg", "m.obo", "package", "pypi:Some.Pkg==1.0#some/m.obo", SHA, "0", "MIT", "Somebody", "go_graph"],
-    "own": ["own", "x.npz", "mirror", "mirror-only: converted", SHA, "7", "CC-BY-4.0", "Somebody", "l1000"],
+    "web": ["web", "a b.csv", "public", "https://example.org/a%20b.csv", SHA, "10", "CC0", "Somebody 2020"],
+    "pkg": ["pkg", "m.obo", "package", "pypi:Some.Pkg==1.0#some/m.obo", SHA, "0", "MIT", "Somebody"],
+    "own": ["own", "x.npz", "mirror", "mirror-only: converted", SHA, "7", "CC-BY-4.0", "Somebody"],
 }
 KEYS = ["web/a b.csv", "pkg/m.obo", "own/x.npz"]
 
@@ -39,7 +39,7 @@ def test_rows_are_read_as_they_are(tmp_path: Path, end: str) -> None:
     assert [s.kind for s in sources.values()] == ["https", "pypi", "mirror"]
     web, pkg, _ = sources.values()
     assert web.address == "source:web/a b.csv"
-    assert (web.bytes, web.used_by) == (10, "norman")
+    assert (web.bytes, web.citation) == (10, "Somebody 2020")
     assert pkg.package_member == ("Some.Pkg==1.0", "some/m.obo")
     assert local_path(web, "data") == Path("data/sources/web/a b.csv")
 
