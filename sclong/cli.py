@@ -22,13 +22,20 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="sclong", description="Pretrain, run and judge scLong.")
     parser.add_argument("--version", action="version", version=__version__)
     verbs = parser.add_subparsers(
-        dest="verb", required=True, metavar="check | doctor | embed | fetch | import-checkpoint | lincs | plan | verify"
+        dest="verb",
+        required=True,
+        metavar="check | debug | doctor | embed | fetch | import-checkpoint | lincs | pages | plan | verify",
     )
 
     check = verbs.add_parser("check", help="say whether a file can be used: gene ids, counts, coverage of a vocabulary")
     check.add_argument("input", type=Path, help="h5ad file")
     check.add_argument("--checkpoint", type=Path, required=True, help="checkpoint folder whose vocabulary counts")
     check.set_defaults(run=_check)
+
+    debug = verbs.add_parser("debug", help="open a Python prompt inside the script of the rule that makes a file")
+    debug.add_argument("target", help="file that the workflow makes, as results/norman_metrics.tsv")
+    debug.add_argument("settings", nargs="*", metavar="KEY=VALUE", help="as of Snakemake's --config: preset=small")
+    debug.set_defaults(run=_debug)
 
     embed = verbs.add_parser("embed", help="copy an h5ad file of any size with cell and gene embeddings added")
     embed.add_argument("input", type=Path, help="h5ad file with raw counts")
@@ -97,6 +104,15 @@ def _parser() -> argparse.ArgumentParser:
     lincs.add_argument("--output", type=Path, required=True, help="folder to write")
     lincs.set_defaults(run=_lincs)
 
+    pages = verbs.add_parser(
+        "pages", help="write a page for each table of a results folder, with the origin of its rows"
+    )
+    pages.add_argument("results", type=Path, help="results folder of a run")
+    pages.add_argument(
+        "--output", type=Path, default=Path("docs/results"), help="folder of pages (default docs/results)"
+    )
+    pages.set_defaults(run=_pages)
+
     plan = verbs.add_parser("plan", help="say what a run would submit, and what it costs; nothing is run")
     _add_settings(plan)
     plan.add_argument("--json", action="store_true", help="for machines; unknown figures are null")
@@ -139,6 +155,12 @@ def _check(args: argparse.Namespace) -> None:
     print(f"  genes per cell  median {int(np.median(detected)):,}, fewest {int(detected.min()):,}")
 
 
+def _debug(args: argparse.Namespace) -> None:
+    from sclong.debug import debug
+
+    debug(args.target, args.settings)
+
+
 def _embed(args: argparse.Namespace) -> None:
     from sclong.checkpoint.folder import load_checkpoint
     from sclong.embed.embedding import embed_file
@@ -175,6 +197,13 @@ def _lincs(args: argparse.Namespace) -> None:
 
     counts = write_signature_files(args.matrices, args.signatures, args.genes, args.compounds, args.output)
     print(f"{args.output}: " + ", ".join(f"{name.replace('_', ' ')}: {n:,}" for name, n in counts.items()))
+
+
+def _pages(args: argparse.Namespace) -> None:
+    from sclong.report.pages import render_pages
+
+    for page in render_pages(args.results, args.output):
+        print(f"{page}: written")
 
 
 def _worked_out(args: argparse.Namespace) -> tuple[Plan, list[Job], Costs, str | None]:

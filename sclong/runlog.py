@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import os
+import platform
+import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -46,7 +49,8 @@ def start(log_file: str | Path | None = None, label: str = "", level: int = logg
 def logged(snakemake: Any) -> Iterator[logging.Logger]:
     """Run the body of a workflow script: threads set, log file opened, errors explained there and on the screen.
 
-    An error of this project ends the job with its three parts; any other keeps its traceback.
+    An error of this project ends the job with its three parts; any other keeps its traceback. A job that ends well
+    leaves a record beside its log (suffix ``.json``): rule, wildcards, commit, machine, threads, begin, seconds.
 
     Parameters
     ----------
@@ -57,6 +61,7 @@ def logged(snakemake: Any) -> Iterator[logging.Logger]:
         os.environ[variable] = str(snakemake.threads)
     wildcards = ",".join(str(w) for w in snakemake.wildcards)
     log = start(snakemake.log[0], label=snakemake.rule + (f"[{wildcards}]" if wildcards else ""))
+    begun, clock = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()), time.monotonic()
     try:
         yield log
     except SclongError as error:
@@ -65,6 +70,35 @@ def logged(snakemake: Any) -> Iterator[logging.Logger]:
     except Exception:
         log.exception("failed")
         raise
+    record = {
+        "rule": snakemake.rule,
+        "wildcards": dict(snakemake.wildcards.items()),
+        "commit": commit(),
+        "machine": machine(),
+        "threads": snakemake.threads,
+        "begun": begun,
+        "seconds": round(time.monotonic() - clock, 3),
+    }
+    Path(snakemake.log[0]).with_suffix(".json").write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+
+
+def commit() -> str:
+    """Return the commit of the repository in the current folder ("1a2b3c4d5e6f", "... with changes"), or ""."""
+    try:
+        asked = ["git", "describe", "--always", "--abbrev=12", "--exclude=*", "--dirty= with changes"]
+        return subprocess.run(asked, capture_output=True, text=True, check=True, timeout=30).stdout.strip()
+    except (OSError, subprocess.SubprocessError):
+        return ""
+
+
+def machine() -> str:
+    """Return processor and number of cores ("AMD EPYC 9654, 2 cores")."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+        name = next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), "")
+    except OSError:
+        name = ""
+    return f"{name or platform.processor() or platform.machine()}, {os.cpu_count()} cores"
 
 
 def explain(error: BaseException) -> str:

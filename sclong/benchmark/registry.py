@@ -38,6 +38,12 @@ def load_task(name: str) -> Task:
         There is no such task (with the nearest name), or its package has no ``TASK``.
     """
     own, foreign = _own_names(), _foreign()
+    if name in own and name in foreign:
+        raise CardError(
+            f"task {name!r} is a folder of sclong/tasks and comes from the installed package {foreign[name].value}",
+            "one task of each name",
+            "rename one of the two",
+        )
     if name not in own and name not in foreign:
         known = sorted({*own, *foreign})
         like = nearest(name, known)

@@ -233,8 +233,17 @@ def load_card(path: Path, kind: type[Card]) -> Card:
     return _check_card(path, _resolved(path, _files(_root_of(path))), kind)
 
 
-def load_cards(folder: Path, kind: type[Card]) -> dict[str, Card]:
+def load_cards(folder: Path, kind: type[Card], beside: Path | None = None) -> dict[str, Card]:
     """Read every ``*.yaml`` of a folder and of the folders below, except those named ``optional``, by name.
+
+    Parameters
+    ----------
+    folder
+        Folder of cards.
+    kind
+        Class of the cards.
+    beside
+        Another folder whose cards these may be like.
 
     Raises
     ------
@@ -244,11 +253,11 @@ def load_cards(folder: Path, kind: type[Card]) -> dict[str, Card]:
     if not folder.is_dir():
         raise CardError(f"no folder {folder}", "a folder of cards", "run from the repository's root")
     files = _files(folder)
-    others = {**_files(_root_of(folder / "x")), **files}
+    others = {**(_files(beside) if beside else {}), **_files(_root_of(folder / "x")), **files}
     return {name: _check_card(path, _resolved(path, others), kind) for name, path in files.items()}
 
 
-def installed_cards(group: str, kind: type[Card]) -> dict[str, Card]:
+def installed_cards(group: str, kind: type[Card], beside: Path) -> dict[str, Card]:
     """Return the cards that other installed packages bring.
 
     Parameters
@@ -258,6 +267,8 @@ def installed_cards(group: str, kind: type[Card]) -> dict[str, Card]:
         holds cards.
     kind
         Class of the cards.
+    beside
+        Folder of the cards of this project, which theirs may be like.
 
     Raises
     ------
@@ -273,7 +284,7 @@ def installed_cards(group: str, kind: type[Card]) -> dict[str, Card]:
                 "an installed package whose folder holds cards",
                 "correct the entry points of the package that declares it",
             )
-        for name, card in load_cards(Path(next(iter(spec.submodule_search_locations))), kind).items():
+        for name, card in load_cards(Path(next(iter(spec.submodule_search_locations))), kind, beside).items():
             if name in out:
                 raise CardError(f"two installed packages bring a card {name!r}", "one card of each name", "rename one")
             out[name] = card

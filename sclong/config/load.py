@@ -176,7 +176,7 @@ def all_cards(folder: Path, kind: type[Item]) -> dict[str, Item]:
         An installed package brings a card that the folder has, too.
     """
     own: dict[str, Item] = load_cards(folder, kind)
-    foreign: dict[str, Item] = installed_cards(f"sclong.{folder.name}", kind)
+    foreign: dict[str, Item] = installed_cards(f"sclong.{folder.name}", kind, folder)
     both = sorted({*own} & {*foreign})
     if both:
         raise CardError(

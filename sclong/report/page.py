@@ -113,7 +113,6 @@ def figures(plan: Plan, summary: pd.DataFrame, scores: pd.DataFrame, benchmark: 
     drawing = Drawing(
         card=plan.benchmarks[benchmark],
         models=plan.models,
-        shown=sorted(set(table["model"])),
         summary=summary,
         scores=scores,
         dataset=Path(plan.paths.result("datasets", plan.data[benchmark].dataset)),
