@@ -1,7 +1,7 @@
-"""Write what is generated in the docs: configuration tables, the pipeline's picture, the demo's results.
+"""Write what is generated in the docs: configuration tables, the list of tasks, the pipeline, the demo's results.
 
 ``python docs/generate.py`` writes the files; a test runs it with ``--check``; ``--tasks`` prints the table of tasks.
-The results table is written from ``results/summary.tsv`` when that folder holds a run of the preset demo.
+The demo's table and the picture of its report are written when ``results/`` holds a run of the preset demo.
 """
 
 from __future__ import annotations
@@ -145,6 +145,14 @@ def results() -> str | None:
     return "\n".join(lines)
 
 
+def picture() -> str:
+    """Return the figure of the genetic perturbations from the demo's report, as a picture of its own."""
+    html = (ROOT / "results" / "report.html").read_text(encoding="utf-8")
+    section = html[html.index('<h2 id="norman">') :]
+    svg = section[section.index("<svg") : section.index("</svg>") + len("</svg>")]
+    return f"{svg}\n"
+
+
 def put(text: str, marker: str, block: str) -> str:
     """Replace what stands between ``<!-- marker -->`` and ``<!-- /marker -->``."""
     start, end = f"<!-- {marker} -->", f"<!-- /{marker} -->"
@@ -154,17 +162,18 @@ def put(text: str, marker: str, block: str) -> str:
 
 def main(check: bool) -> int:
     """Write (or compare) everything generated; return the number of files out of step."""
-    readme = put((ROOT / "README.md").read_text(), "pipeline", pipeline())
-    table = results()
-    if table is not None and not check:
-        readme = put(readme, "demo-results", table)
+    page, demo = ROOT / "docs" / "pipeline.md", ROOT / "docs" / "results" / "demo.md"
     stale = 0
     files = {
-        ROOT / "README.md": readme,
+        page: put(page.read_text(), "pipeline", pipeline()),
         ROOT / "docs" / "configuration.md": configuration(),
         ROOT / "docs" / "tasks" / "README.md": tasks(),
         ROOT / "config" / "schema.json": json.dumps(schema(), indent=2, sort_keys=True) + "\n",
     }
+    table = results()
+    if table is not None and not check:  # a demo was run here
+        files[demo] = put(demo.read_text(), "demo-results", table)
+        files[ROOT / "docs" / "images" / "report.svg"] = picture()
     for path, text in files.items():
         if not path.exists() or path.read_text() != text:
             stale += 1

@@ -1,7 +1,7 @@
 """Scores for regulator -> target pairs from expression alone: classical methods and controls (capability edge_scores).
 
-Each answers a problem of the task grn_inference: ``context["expression"]`` (cells, genes) csr, columns as
-``problem.outputs``; regulators are ``problem.test_samples``, all of them among the genes.
+Each predicts from ``problem.context.expression``; regulators are ``problem.test_samples``, all of them among the genes
+(``problem.outputs``).
 """
 
 from __future__ import annotations
@@ -16,13 +16,14 @@ from sclong.benchmark.annotations import go_terms
 from sclong.benchmark.controls import Truth
 from sclong.benchmark.model import Predictor
 from sclong.benchmark.problem import Problem
-from sclong.errors import CardError
+from sclong.errors import CardError, InputDataError, listing
 from sclong.seeding import rng
+from sclong.tasks.grn_inference.dataset import NetworkContext
 
 Method = Literal["pearson", "spearman"]
 
 
-class AbsoluteCorrelation(Predictor):
+class AbsoluteCorrelation(Predictor[NetworkContext]):
     """Absolute correlation of regulator and target over cells.
 
     It is symmetric: of two regulators, A -> B and B -> A get one score. Genes without variance get 0.
@@ -38,37 +39,37 @@ class AbsoluteCorrelation(Predictor):
             raise CardError(f"method {method!r}", "pearson or spearman", "correct the options of the model's card")
         self.method = method
 
-    def predict(self, problem: Problem, seed: int) -> np.ndarray:
+    def predict(self, problem: Problem[NetworkContext], seed: int) -> np.ndarray:
         """Return absolute correlations; `seed` changes nothing."""
         return absolute_correlation(expression(problem), regulator_columns(problem), self.method)
 
 
-class ShuffledCorrelation(Predictor):
+class ShuffledCorrelation(Predictor[NetworkContext]):
     """Absolute Pearson correlation after every gene was permuted over cells on its own: no relation is left."""
 
-    def predict(self, problem: Problem, seed: int) -> np.ndarray:
+    def predict(self, problem: Problem[NetworkContext], seed: int) -> np.ndarray:
         """Permute by `seed`."""
         shuffled = rng("shuffled correlation", problem.fold, seed).permuted(expression(problem), axis=0)
         return absolute_correlation(shuffled, regulator_columns(problem), "pearson")
 
 
-class TargetMeanExpression(Predictor):
+class TargetMeanExpression(Predictor[NetworkContext]):
     """Mean expression of the target, whichever the regulator: what knowing expressed genes alone is worth."""
 
-    def predict(self, problem: Problem, seed: int) -> np.ndarray:
+    def predict(self, problem: Problem[NetworkContext], seed: int) -> np.ndarray:
         """Return one row for all regulators; `seed` changes nothing."""
-        mean = np.asarray(problem.context["expression"].mean(axis=0), dtype=np.float32).ravel()
+        mean = np.asarray(problem.context.expression.mean(axis=0), dtype=np.float32).ravel()
         return np.tile(mean, (len(problem.test_samples), 1))
 
 
-class NetworkDegrees(Predictor):
+class NetworkDegrees(Predictor[NetworkContext]):
     """Product of the regulator's and the target's number of edges in the true network.
 
     It leaks: it is shown the network, and keeps of it which genes have many edges. What a method that knows nothing but
     popular genes can score. Its card must say ``sees_truth: true``.
     """
 
-    def predict(self, problem: Problem, seed: int) -> np.ndarray:
+    def predict(self, problem: Problem[NetworkContext], seed: int) -> np.ndarray:
         """Multiply the degrees; `seed` changes nothing.
 
         Raises
@@ -80,10 +81,10 @@ class NetworkDegrees(Predictor):
         return (truth.sum(axis=1, keepdims=True) * truth.sum(axis=0, keepdims=True)).astype(np.float32)
 
 
-class GoJaccard(Predictor):
+class GoJaccard(Predictor[NetworkContext]):
     """Jaccard index of the two genes' GO terms, the weight of an edge of the GO graph: symmetric, untrained."""
 
-    def predict(self, problem: Problem, seed: int) -> np.ndarray:
+    def predict(self, problem: Problem[NetworkContext], seed: int) -> np.ndarray:
         """Return shared terms over all terms of the two, 0 where neither has one; `seed` changes nothing.
 
         Raises
@@ -99,7 +100,7 @@ class GoJaccard(Predictor):
         return np.divide(shared, union, out=np.zeros_like(shared), where=union > 0).astype(np.float32)
 
 
-class MutualInformation(Predictor):
+class MutualInformation(Predictor[NetworkContext]):
     """Mutual information of regulator and target over cells, as it is or read against its background (CLR).
 
     Zeros are a class of their own; values above are cut into classes of equally many cells. CLR scores a pair by how
@@ -121,7 +122,7 @@ class MutualInformation(Predictor):
     def __init__(self, classes: int = 5, background: bool = True) -> None:
         self.classes, self.background = classes, background
 
-    def predict(self, problem: Problem, seed: int) -> np.ndarray:
+    def predict(self, problem: Problem[NetworkContext], seed: int) -> np.ndarray:
         """Return scores; `seed` changes nothing."""
         labels = value_classes(expression(problem), self.classes)
         rows = regulator_columns(problem)
@@ -231,13 +232,25 @@ def absolute_correlation(values: np.ndarray, rows: np.ndarray, method: Method) -
     return np.abs(unit[:, rows].T @ unit).astype(np.float32)
 
 
-def expression(problem: Problem) -> np.ndarray:
+def expression(problem: Problem[NetworkContext]) -> np.ndarray:
     """Return the values of a problem, (cells, genes) float32."""
-    return np.asarray(problem.context["expression"].toarray())
+    return np.asarray(problem.context.expression.toarray())
 
 
-def regulator_columns(problem: Problem) -> np.ndarray:
-    """Return the column of each regulator among the genes, (regulators,) int64."""
+def regulator_columns(problem: Problem[NetworkContext]) -> np.ndarray:
+    """Return the column of each regulator among the genes, (regulators,) int64.
+
+    Raises
+    ------
+    InputDataError
+        When a regulator is none of the genes.
+    """
     columns = pd.Index(problem.outputs).get_indexer(pd.Index(problem.test_samples))
-    assert (columns >= 0).all(), "every regulator is one of the genes"
+    if (columns < 0).any():
+        strangers = [r for r, c in zip(problem.test_samples, columns, strict=True) if c < 0]
+        raise InputDataError(
+            f"fold {problem.fold!r}: regulators {listing(strangers)} are none of {len(problem.outputs)} genes",
+            "regulators among the judged genes of the data set",
+            "prepare and split the data set again",
+        )
     return columns

@@ -10,15 +10,16 @@ from sclong.benchmark.model import Predictor, PredictorFromFeatures
 from sclong.benchmark.problem import Features, Problem
 from sclong.errors import CardError
 from sclong.tasks.grn_inference.classical import expression, regulator_columns
-from sclong.tasks.grn_inference.task import cosine_scores, gene_vectors
+from sclong.tasks.grn_inference.dataset import NetworkContext
+from sclong.tasks.grn_inference.vectors import cosine_scores, gene_vectors
 
 Variant = Literal["cosine", "inner_product"]
 
 
-class DeepSemNetwork(Predictor):
+class DeepSemNetwork(Predictor[NetworkContext]):
     """Absolute weights of the network that DeepSEM learns.
 
-    Where several epochs are kept, the answer has the weights of each, one after the other, with a column for every
+    Where several epochs are kept, the prediction has the weights of each, one after the other, with a column for every
     gene: each is scored by itself, and the scores are averaged.
 
     Parameters
@@ -35,11 +36,11 @@ class DeepSemNetwork(Predictor):
 
         self.max_genes, self.options = max_genes, DeepSemOptions(**options)
 
-    def predict(self, problem: Problem, seed: int) -> np.ndarray:
+    def predict(self, problem: Problem[NetworkContext], seed: int) -> np.ndarray:
         """Train by `seed` from a uniform network and return its weights."""
         return self._weights(problem, seed, None)
 
-    def _weights(self, problem: Problem, seed: int, start: np.ndarray | None) -> np.ndarray:
+    def _weights(self, problem: Problem[NetworkContext], seed: int, start: np.ndarray | None) -> np.ndarray:
         """Train on some of the genes, from `start` ((genes, genes): target, regulator) or a uniform network."""
         from sclong.tasks.grn_inference.deepsem_network import fit_networks
 
@@ -49,34 +50,34 @@ class DeepSemNetwork(Predictor):
             start = start[np.ix_(genes, genes)]
         chosen = np.flatnonzero(np.isin(regulators, genes))
         columns = np.searchsorted(genes, regulators[chosen])
-        answers = []
+        parts = []
         for network in np.abs(fit_networks(values[:, genes], seed, self.options, start)):
             scores = np.zeros((len(regulators), values.shape[1]), dtype=np.float32)
             scores[np.ix_(chosen, genes)] = network[:, columns].T
-            answers.append(scores)
-        return np.concatenate(answers, axis=1)
+            parts.append(scores)
+        return np.concatenate(parts, axis=1)
 
 
-class DeepSemFromSimilarity(DeepSemNetwork, PredictorFromFeatures):
+class DeepSemFromSimilarity(DeepSemNetwork, PredictorFromFeatures[NetworkContext]):
     """DeepSEM that starts from the inner products of another model's gene vectors, as published for scLong.
 
     The published run takes the vectors of a gene in all cells as one long vector; here it is their mean over cells.
     """
 
-    def predict_from(self, problem: Problem, features: Features, seed: int) -> np.ndarray:
+    def predict_from(self, problem: Problem[NetworkContext], features: Features, seed: int) -> np.ndarray:
         """Train by `seed` and return the weights."""
         from sclong.tasks.grn_inference.deepsem_network import similarity_start
 
         return self._weights(problem, seed, similarity_start(_known_vectors(problem, features)))
 
 
-class EmbeddingSimilarity(PredictorFromFeatures):
+class EmbeddingSimilarity(PredictorFromFeatures[NetworkContext]):
     """How alike the vectors of regulator and target are; nothing is trained.
 
     Parameters
     ----------
     variant
-        "cosine": what the paper says (the answer of the task's own head, too). "inner_product": what the authors' code
+        "cosine": what the paper says (the prediction of the task's own head, too). "inner_product": what the authors' code
         computes as DeepSEM's first network (:func:`.similarity_start`).
     """
 
@@ -87,7 +88,7 @@ class EmbeddingSimilarity(PredictorFromFeatures):
             )
         self.variant = variant
 
-    def predict_from(self, problem: Problem, features: Features, seed: int) -> np.ndarray:
+    def predict_from(self, problem: Problem[NetworkContext], features: Features, seed: int) -> np.ndarray:
         """Return the similarity; `seed` changes nothing."""
         from sclong.tasks.grn_inference.deepsem_network import similarity_start
 
@@ -97,7 +98,7 @@ class EmbeddingSimilarity(PredictorFromFeatures):
         return network[:, regulator_columns(problem)].T.astype(np.float32)
 
 
-def _known_vectors(problem: Problem, features: Features) -> np.ndarray:
+def _known_vectors(problem: Problem[NetworkContext], features: Features) -> np.ndarray:
     """Return gene vectors; zeros for genes that the model does not know."""
     vectors, mapped = gene_vectors(problem, features)
     return np.where(mapped[:, None], vectors, 0.0)

@@ -6,16 +6,16 @@ from abc import abstractmethod
 from typing import Any, Literal
 
 import numpy as np
-from scipy import sparse
 
 from sclong.benchmark.model import Predictor
 from sclong.benchmark.problem import Problem
 from sclong.errors import CardError
 from sclong.seeding import derive_seed, rng
 from sclong.tasks.grn_inference.classical import regulator_columns
+from sclong.tasks.grn_inference.dataset import NetworkContext
 
 
-class Trees(Predictor):
+class Trees(Predictor[NetworkContext]):
     """One ensemble of trees per target, on one core.
 
     Targets are scaled to unit variance, so that importances (decrease of variance, not normalised per ensemble) compare
@@ -36,10 +36,10 @@ class Trees(Predictor):
     def importances(self, inputs: np.ndarray, target: np.ndarray, seed: int) -> np.ndarray:
         """Decrease of the variance of `target` (cells,) by each of `inputs` (cells, regulators); (regulators,)."""
 
-    def predict(self, problem: Problem, seed: int) -> np.ndarray:
+    def predict(self, problem: Problem[NetworkContext], seed: int) -> np.ndarray:
         """Grow the trees; cells and trees are drawn by `seed`."""
         draw = rng("genie3 cells", problem.fold, seed)
-        matrix = sparse.csr_matrix(problem.context["expression"])
+        matrix = problem.context.expression
         n_cells = matrix.shape[0]
         if self.max_cells is not None and self.max_cells < n_cells:
             matrix = matrix[np.sort(draw.choice(n_cells, self.max_cells, replace=False))]
@@ -149,6 +149,6 @@ class GrnBoost2(Trees):
         return trees.feature_importances_ * len(trees.estimators_)
 
 
-def _tree_seed(problem: Problem, seed: int, gene: int) -> int:
+def _tree_seed(problem: Problem[NetworkContext], seed: int, gene: int) -> int:
     """Seed of one target's forest (scikit-learn takes 32 bits); it does not depend on which other targets are grown."""
     return derive_seed("genie3 trees", problem.outputs[gene], seed) % 2**32

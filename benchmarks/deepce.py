@@ -1,6 +1,6 @@
 """Cost of a training step of the DeepCE head at its published size, by distinct compounds in the batch.
 
-    OMP_NUM_THREADS=1 python benchmarks/l1000.py data/deepce/drugs_smiles.csv
+    OMP_NUM_THREADS=1 python benchmarks/deepce.py data/deepce/drugs_smiles.csv
 
 Molecules are DeepCE's own compounds, drawn at random; gene vectors and targets are random numbers. CPU seconds of one
 thread, forward and backward of a batch of 32 signatures and 978 genes. "each on its own": the same batch of the same
