@@ -15,7 +15,9 @@ from sclong.io.tables import read_tsv, write_tsv
 from sclong.runlog import LOGGER
 
 
-def make_split(task: str, dataset: Path, policy: str, options: Mapping[str, Any], seed: int, out: Path) -> None:
+def make_split(
+    task: str, dataset: Path, policy: str, options: Mapping[str, Any], seed: int, out: Path, *, folds: int | None = None
+) -> None:
     """Cut a data set as its benchmark card says, and write the split file.
 
     Parameters
@@ -28,8 +30,12 @@ def make_split(task: str, dataset: Path, policy: str, options: Mapping[str, Any]
         Of the card: ``split``, ``split_options``, ``split_seed``.
     out
         TSV file to write.
+    folds
+        Keep only the first folds; None: all.
     """
     split = load_task(task).split(dataset, policy, options, seed).astype(str)
+    if folds is not None:
+        split = split[split["fold"].isin(split["fold"].unique()[:folds])]
     check_split(split, needs_validation=True)
     write_tsv(split, out)
     LOGGER.info("%s: %s", out.stem, split.groupby(["fold", "part"]).size().to_dict())

@@ -55,6 +55,7 @@ class Config(Preset):
     offline: bool = Field(default=False, description="never open a socket; list what is missing")
     models: list[Name] | Literal["all"] = "all"
     benchmarks: list[Name] | Literal["all"] = "all"
+    folds: int | None = Field(default=None, ge=1, description="use only the first folds of each split; null: all")
     cards_dir: str = Field(default="config", description="folder with benchmarks/, models/, architectures/, presets/")
 
     @model_validator(mode="after")

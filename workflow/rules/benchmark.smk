@@ -51,6 +51,7 @@ for name, spec in plan.data.items():
         params:
             task=plan.benchmarks[name].task,
             policy=[spec.split, spec.split_options, plan.benchmarks[name].split_seed],
+            folds=plan.config.folds,
             code=code_of("split", plan.rows.task_of(name).module("split")),
         message:
             f"Splitting {name}: {spec.split}"

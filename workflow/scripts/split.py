@@ -9,4 +9,4 @@ with logged(snakemake):
 
     policy, options, seed = snakemake.params.policy
     dataset, out = Path(snakemake.input.dataset), Path(snakemake.output[0])
-    make_split(snakemake.params.task, dataset, policy, options, seed, out)
+    make_split(snakemake.params.task, dataset, policy, options, seed, out, folds=snakemake.params.folds)
