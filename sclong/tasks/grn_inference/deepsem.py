@@ -77,7 +77,7 @@ class EmbeddingSimilarity(PredictorFromFeatures[NetworkContext]):
     Parameters
     ----------
     variant
-        "cosine": what the paper says (the prediction of the task's own head, too). "inner_product": what the authors' code
+        "cosine": what the paper says (and what the task's own head predicts). "inner_product": what the authors' code
         computes as DeepSEM's first network (:func:`.similarity_start`).
     """
 

@@ -6,6 +6,7 @@ from scipy import sparse
 
 from sclong.benchmark.problem import Features, Problem
 from sclong.errors import CardError, InputDataError
+from sclong.tasks.grn_inference.dataset import NetworkContext
 from sclong.tasks.grn_inference.deepsem import DeepSemFromSimilarity, DeepSemNetwork, EmbeddingSimilarity
 from sclong.tasks.grn_inference.deepsem_network import (
     DeepSem,
@@ -37,7 +38,7 @@ def problem_of(values, regulators=(0, 3), species="human"):
         samples=pd.DataFrame({"part": "test"}, index=names),
         targets=np.full((len(names), len(genes)), np.nan, dtype=np.float32),
         outputs=genes,
-        context={"expression": sparse.csr_matrix(values), "gene_names": genes, "species": species},
+        context=NetworkContext(annotated_genes=genes, expression=sparse.csr_matrix(values), species=species),
     )
 
 

@@ -6,12 +6,13 @@ import pytest
 from scipy import sparse
 from sklearn.metrics import mutual_info_score
 
+from sclong.benchmark.adapter import build
 from sclong.benchmark.controls import RandomNormal
 from sclong.benchmark.model import Predictor, PredictorFromFeatures
 from sclong.benchmark.problem import Predictions, Problem
-from sclong.benchmark.run import load_adapter
-from sclong.config.cards import BenchmarkCard, ModelCard, load_card, load_cards, missing_input
+from sclong.config.cards import BenchmarkCard, ModelCard, load_cards
 from sclong.errors import InputDataError
+from sclong.plan.rows import missing_input
 from sclong.tasks.grn_inference.classical import (
     AbsoluteCorrelation,
     GoJaccard,
@@ -22,6 +23,7 @@ from sclong.tasks.grn_inference.classical import (
     mutual_information,
     value_classes,
 )
+from sclong.tasks.grn_inference.dataset import NetworkContext
 from sclong.tasks.grn_inference.task import TASK
 from sclong.tasks.grn_inference.trees import Genie3Trees, GrnBoost2
 from sclong.world import simulate
@@ -40,7 +42,7 @@ def problem_of(values, regulators=(0, 1), targets=None, **context):
         samples=pd.DataFrame({"part": "test"}, index=[genes[i] for i in regulators]),
         targets=truth,
         outputs=genes,
-        context={"expression": sparse.csr_matrix(values), "gene_names": genes, "species": "human", **context},
+        context=NetworkContext(annotated_genes=genes, expression=sparse.csr_matrix(values), species="human", **context),
     )
 
 
@@ -172,8 +174,8 @@ def test_the_planted_network_is_recovered(world):
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["grn_boost", "grn_deepsem"])
 def test_trained_rows_of_the_demo_beat_the_null_on_the_world(world, root, name):
-    card = load_card(root / "config" / "models" / f"{name}.yaml", ModelCard).for_preset("demo")
-    scores = scores_of(world, load_adapter(card))
+    card = load_cards(root / "config" / "models", ModelCard)[name].for_preset("demo")
+    scores = scores_of(world, build(card.recipe(), Predictor))
     assert scores["p_value"] == 0.005 and scores["aupr_ratio"] > 3
 
 
@@ -183,7 +185,7 @@ def test_every_card_names_an_adapter_that_takes_its_options(root):
     for card in cards.values():
         kind = PredictorFromFeatures if card.features_of else Predictor
         for preset in ("demo", "small", "paper"):
-            assert isinstance(load_adapter(card.for_preset(preset)), kind)
+            assert isinstance(build(card.for_preset(preset).recipe(), kind), kind)
         assert card.provides == ["edge_scores"] and card.sees_truth == (card.role == "ceiling")
         assert (card.protocol == "paper") == card.name.endswith("_published")
 
@@ -192,9 +194,10 @@ def test_the_papers_rows_are_the_published_training(root):
     cards = load_cards(root / "config" / "models", ModelCard)
     for name in ("grn_deepsem_published", "grn_deepsem_sclong_published"):
         card = cards[name]
+        kind = PredictorFromFeatures if card.features_of else Predictor
         assert card.published_as == name.removesuffix("_published") in cards and not card.selects_on_test
         for preset in ("demo", "small", "paper"):
-            options = load_adapter(card.for_preset(preset)).options
+            options = build(card.for_preset(preset).recipe(), kind).options
             assert options.kept_epochs == (10, 11, 12, 13, 14) and options.inverse == "cholesky"
         assert (options.hidden, options.batch_size, options.learning_rate, options.adjacency_rate) == (
             128,
@@ -222,17 +225,17 @@ def test_every_benchmark_of_the_task_has_what_its_models_ask_for(root):
 
 def test_trees_have_their_published_sizes_under_preset_paper(root):
     cards = load_cards(root / "config" / "models", ModelCard)
-    trees = load_adapter(cards["grn_trees"].for_preset("paper"))
+    trees = build(cards["grn_trees"].for_preset("paper").recipe(), Predictor)
     assert (trees.forest, trees.n_estimators, trees.max_cells) == ("random_forest", 1000, None)
-    boost, published = load_adapter(cards["grn_boost"].for_preset("paper")), GrnBoost2()
+    boost, published = build(cards["grn_boost"].for_preset("paper").recipe(), Predictor), GrnBoost2()
     assert (boost.options, boost.window, boost.max_cells) == (published.options, published.window, None)
-    assert load_adapter(cards["grn_trees"].for_preset("demo")).max_cells == 500
+    assert build(cards["grn_trees"].for_preset("demo").recipe(), Predictor).max_cells == 500
 
 
 def test_the_demo_takes_no_static_vectors_and_the_real_sets_do(root):
     """A row of static vectors is one more embedding of a data set: the demo has enough of them."""
-    folder = root / "config" / "benchmarks"
-    for card in load_cards(folder, BenchmarkCard).values():
+    cards = load_cards(root / "config" / "benchmarks", BenchmarkCard)
+    for card in cards.values():
         if card.task == TASK.name and card.alternatives("demo"):
             assert "static_gene_embedding" not in card.needs
-    assert "static_gene_embedding" in load_card(folder / "grn_scode_hesc_chip.yaml", BenchmarkCard).needs
+    assert "static_gene_embedding" in cards["grn_scode_hesc_chip"].needs

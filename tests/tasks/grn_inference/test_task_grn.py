@@ -1,4 +1,5 @@
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import anndata
@@ -90,12 +91,30 @@ def test_problem_hides_the_truth(dataset):
     assert list(split.columns) == ["fold", "sample", "part", "scenario"]
     assert set(split["part"]) == {"test"} and problem.test_samples == TFS
     assert np.isnan(problem.targets).all()
-    assert problem.context["expression"].shape == (CELLS, len(problem.outputs))
-    assert problem.context["gene_names"] == problem.outputs
+    assert problem.context.expression.shape == (CELLS, len(problem.outputs))
+    assert problem.context.annotated_genes == problem.outputs
+    assert problem.context.species == "human" and problem.context.go_terms is None
     _, open_problem = problem_of(folder, sees_truth=True)
     assert open_problem.targets.sum() == N_TARGETS
     column = open_problem.outputs.index("G7")
     assert np.flatnonzero(open_problem.targets[:, column]).tolist() == [TFS.index(REGULATOR_OF["G7"])]
+
+
+def test_a_context_fits_its_genes_and_its_species(dataset):
+    context = problem_of(dataset[0])[1].context
+    with pytest.raises(InputDataError, match="one column of expression"):
+        replace(context, expression=context.expression[:, :-1])
+    with pytest.raises(InputDataError, match="human or mouse"):
+        replace(context, species="rat")
+    with pytest.raises(InputDataError, match="annotations of 2 genes"):
+        replace(context, go_terms=sparse.csr_matrix((2, 3), dtype=np.float32))
+
+
+def test_a_regulator_that_is_no_gene_is_refused(dataset):
+    problem = problem_of(dataset[0])[1]
+    strange = replace(problem, samples=problem.samples.rename(index={"TF3": "elsewhere"}))
+    with pytest.raises(InputDataError, match="'elsewhere'"):
+        AbsoluteCorrelation().predict(strange, 0)
 
 
 def test_ceiling_scores_the_maximum(dataset):
@@ -156,9 +175,9 @@ def test_trees_are_repeatable_and_leave_out_self_and_small_genes(dataset):
 
 def test_correlation_of_a_gene_without_variance_is_zero(dataset):
     _, problem = problem_of(dataset[0])
-    values = problem.context["expression"].toarray()
+    values = problem.context.expression.toarray()
     values[:, 3] = 0.1
-    flat = type(problem)(**{**problem.__dict__, "context": {"expression": sparse.csr_matrix(values)}})
+    flat = replace(problem, context=replace(problem.context, expression=sparse.csr_matrix(values)))
     for method in ("pearson", "spearman"):
         answer = AbsoluteCorrelation(method).predict(flat, 0)
         assert (answer[:, 3] == 0).all() and np.isfinite(answer).all() and answer.max() <= 1 + 1e-6
@@ -300,7 +319,7 @@ def test_a_matrix_is_read_from_column_to_row(tmp_path):
     facts = TASK.prepare(inputs, {**options, "min_cells": 1}, out)
     assert (facts["cells"], facts["edges"], facts["edges_dropped"]["self_loops"]) == (4, 2, 1)
     _, problem = problem_of(out)
-    assert problem.context["expression"].toarray()[:, problem.outputs.index("C")].tolist() == [1, 1, 5, 1]
+    assert problem.context.expression.toarray()[:, problem.outputs.index("C")].tolist() == [1, 1, 5, 1]
     out = tmp_path / "all"
     out.mkdir()
     assert TASK.prepare(inputs, {**options, "min_cells": 1, "judge_all_genes": True}, out)["genes_judged"] == 3
@@ -372,7 +391,7 @@ def test_annotations_come_along_where_they_are_given(tmp_path, root):
     facts = TASK.prepare(inputs | {"obo": tmp_path / "go.obo", "annotation": tmp_path / "go.gaf"}, {}, out)
     assert facts["annotated_genes"] == 3
     _, problem = problem_of(out)
-    known = np.flatnonzero(problem.context["go_terms"].getnnz(axis=1))
+    known = np.flatnonzero(problem.context.go_terms.getnnz(axis=1))
     assert {problem.outputs[i] for i in known} == {"TF0", "G0", "G1"}
 
 
@@ -395,9 +414,9 @@ MIRROR = pytest.mark.skipif(
     ],
 )
 def test_real_cards(tmp_path, root, name, cells, regulators, genes, edges):
-    from sclong.config.cards import BenchmarkCard, load_card
+    from sclong.config.cards import BenchmarkCard, load_cards
 
-    spec = load_card(root / "config" / "benchmarks" / f"{name}.yaml", BenchmarkCard).alternatives("small")[0]
+    spec = load_cards(root / "config" / "benchmarks", BenchmarkCard)[name].alternatives("small")[0]
     mirror = Path(os.environ["SCLONG_MIRROR"])
     inputs = {
         role: mirror / str(address).removeprefix("source:")
