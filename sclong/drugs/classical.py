@@ -10,14 +10,14 @@ from sklearn.preprocessing import StandardScaler
 
 from sclong.benchmark.model import Predictor
 from sclong.benchmark.problem import Problem
-from sclong.drugs.features import fingerprints, pair_fingerprints
+from sclong.drugs.context import DrugContext
 from sclong.seeding import derive_seed
 
 
-def line_components(problem: Problem, column: str, n_components: int) -> np.ndarray:
-    """Return principal components of each sample's line, fitted on the lines of the training part; (samples, c)."""
-    expression = problem.context["expression"]
-    lines = problem.samples[column].astype(str)
+def line_components(problem: Problem[DrugContext], n_components: int) -> np.ndarray:
+    """Return principal components of each sample's cell line, fitted on the cell lines of training; (samples, c)."""
+    expression = problem.context.expression
+    lines = problem.samples[problem.context.line_column].astype(str)
     training = np.unique(lines.iloc[problem.rows("train")])
     n = max(1, min(n_components, len(training) - 1, expression.shape[1]))
     pca = PCA(n_components=n, svd_solver="full").fit(expression.loc[training].to_numpy(float))
@@ -25,15 +25,13 @@ def line_components(problem: Problem, column: str, n_components: int) -> np.ndar
     return pca.transform(expression.loc[distinct].to_numpy(float))[which]
 
 
-def describe(problem: Problem, n_components: int) -> np.ndarray:
-    """Return fingerprints of the drug (or of both drugs, without order) and components of the line."""
-    if problem.task == "drug_combination":
-        return np.hstack([pair_fingerprints(problem), line_components(problem, "cell", n_components)])
-    return np.hstack([fingerprints(problem), line_components(problem, "cell_line", n_components)])
+def describe(problem: Problem[DrugContext], n_components: int) -> np.ndarray:
+    """Return features of the drug (or of both drugs, without order) and components of the cell line."""
+    return np.hstack([problem.context.drug_features(problem.samples), line_components(problem, n_components)])
 
 
-class LinearFingerprint(Predictor):
-    """Ridge regression (response) or logistic regression (synergy); the penalty is chosen on validation.
+class LinearFingerprint(Predictor[DrugContext]):
+    """Ridge regression, or logistic regression where targets are labels; the penalty is chosen on validation.
 
     Parameters
     ----------
@@ -48,7 +46,7 @@ class LinearFingerprint(Predictor):
     ) -> None:
         self.n_components, self.penalties = n_components, tuple(penalties)
 
-    def predict(self, problem: Problem, seed: int) -> np.ndarray:
+    def predict(self, problem: Problem[DrugContext], seed: int) -> np.ndarray:
         """Fit on the training part; `seed` changes nothing."""
         train, validation, test = (problem.rows(part) for part in ("train", "validation", "test"))
         x = describe(problem, self.n_components)
@@ -56,7 +54,7 @@ class LinearFingerprint(Predictor):
         y = problem.targets[:, 0]
         best, answer = np.inf, np.zeros(len(test))
         for penalty in self.penalties:
-            if problem.task == "drug_combination":
+            if problem.context.classifies:
                 model = LogisticRegression(C=1 / penalty, max_iter=1000).fit(x[train], y[train].astype(int))
                 everywhere = model.predict_proba(x)[:, 1]
             else:
@@ -67,7 +65,7 @@ class LinearFingerprint(Predictor):
         return answer[:, None].astype(np.float32)
 
 
-class RandomForest(Predictor):
+class RandomForest(Predictor[DrugContext]):
     """Random forest on the same features.
 
     Parameters
@@ -88,13 +86,13 @@ class RandomForest(Predictor):
         self.n_components = n_components
         self.options = {"n_estimators": n_estimators, "min_samples_leaf": min_samples_leaf, "max_samples": max_samples}
 
-    def predict(self, problem: Problem, seed: int) -> np.ndarray:
+    def predict(self, problem: Problem[DrugContext], seed: int) -> np.ndarray:
         """Fit on the training part with the given seed; the validation part is not used."""
         train, test = problem.rows("train"), problem.rows("test")
         x, y = describe(problem, self.n_components), problem.targets[:, 0]
         state = derive_seed("random forest", seed) % 2**32
         common = {**self.options, "random_state": state, "n_jobs": 1, "max_features": "sqrt"}
-        if problem.task == "drug_combination":
+        if problem.context.classifies:
             answer = RandomForestClassifier(**common).fit(x[train], y[train].astype(int)).predict_proba(x[test])[:, 1]
         else:
             common["max_features"] = 1 / 3

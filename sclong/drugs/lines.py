@@ -304,9 +304,8 @@ def _letters(name: str) -> str:
     return "".join(c for c in name.casefold() if c.isalnum())
 
 
-def line_rows(cells: np.ndarray, lines: np.ndarray, model: str, vectors: np.ndarray | None) -> np.ndarray:
+def line_rows(cells: np.ndarray, lines: np.ndarray, model: str, vectors: np.ndarray) -> np.ndarray:
     """Return the vector of each sample's line, (samples, d); names must be equal (SW48 is not SW480)."""
-    assert vectors is not None
     place: Mapping[str, int] = {str(name): i for i, name in enumerate(cells)}
     missing = sorted({str(line) for line in lines} - set(place))
     if missing:

@@ -11,6 +11,7 @@ from sclong.benchmark.model import Predictor
 from sclong.benchmark.problem import Problem
 from sclong.drugs.classical import describe
 from sclong.seeding import derive_seed
+from sclong.tasks.drug_combination.dataset import CombinationContext
 
 PSEUDO = 2.0  # training triples that say "the overall rate", beside those of a pair, drug or line
 
@@ -21,7 +22,7 @@ def smoothed_rate(names: pd.Series, labels: np.ndarray, overall: float) -> pd.Se
     return (counted["sum"] + PSEUDO * overall) / (counted["size"] + PSEUDO)
 
 
-class CombinationPrior(Predictor):
+class CombinationPrior(Predictor[CombinationContext]):
     """The share of positives among the training triples of the same pair of drugs, or of the same line; no biology.
 
     A pair that training does not have gets the mean of the rates of its two drugs (over the triples that have them, on
@@ -38,7 +39,7 @@ class CombinationPrior(Predictor):
             raise TypeError(f"of {of!r}: drug_pair or line")  # an option of a card
         self.of = of
 
-    def predict(self, problem: Problem, seed: int) -> np.ndarray:
+    def predict(self, problem: Problem[CombinationContext], seed: int) -> np.ndarray:
         """Look up the rates; `seed` changes nothing."""
         train, test = problem.rows("train"), problem.rows("test")
         samples, y = problem.samples, problem.targets[:, 0].astype(float)
@@ -56,7 +57,7 @@ class CombinationPrior(Predictor):
         return np.where(np.isnan(answer), by_drug, answer)[:, None].astype(np.float32)
 
 
-class GradientBoosting(Predictor):
+class GradientBoosting(Predictor[CombinationContext]):
     """Boosted trees (scikit-learn's histogram boosting) on fingerprints, without order, and components of the line.
 
     Parameters
@@ -73,7 +74,7 @@ class GradientBoosting(Predictor):
         self.n_components = n_components
         self.options = {"max_iter": max_iter, "learning_rate": learning_rate, "max_leaf_nodes": max_leaf_nodes}
 
-    def predict(self, problem: Problem, seed: int) -> np.ndarray:
+    def predict(self, problem: Problem[CombinationContext], seed: int) -> np.ndarray:
         """Fit on the training part; the number of trees is that with the least log loss on the validation part."""
         from sklearn.ensemble import HistGradientBoostingClassifier
         from sklearn.metrics import log_loss
@@ -92,7 +93,7 @@ class GradientBoosting(Predictor):
         raise AssertionError("a step was chosen that does not exist")
 
 
-class FingerprintMLP(Predictor):
+class FingerprintMLP(Predictor[CombinationContext]):
     """A network with two hidden layers on fingerprints, without order, and components of the line.
 
     Parameters
@@ -104,7 +105,7 @@ class FingerprintMLP(Predictor):
     def __init__(self, hidden: tuple[int, ...] = (256, 128), epochs: int = 100, n_components: int = 20) -> None:
         self.hidden, self.epochs, self.n_components = tuple(hidden), epochs, n_components
 
-    def predict(self, problem: Problem, seed: int) -> np.ndarray:
+    def predict(self, problem: Problem[CombinationContext], seed: int) -> np.ndarray:
         """Train; every seed is a training of its own."""
         from sclong.benchmark.mlp import fit_predict_mlp
 

@@ -14,12 +14,13 @@ from sclong.drugs.features import drugs_of
 from sclong.drugs.lines import line_rows
 from sclong.drugs.molecules import molecule_graphs
 from sclong.errors import CardError, InputDataError
+from sclong.tasks.drug_combination.dataset import CombinationContext
 from sclong.tasks.drug_combination.deepdds_network import DeepDDSData, DeepDDSOptions, fit_predict_deepdds
 
 Lines = Literal["gene_vectors", "cell_embedding"]
 
 
-class DeepDDS(Predictor, PredictorFromFeatures):
+class DeepDDS(Predictor[CombinationContext], PredictorFromFeatures[CombinationContext]):
     """DeepDDS on transcripts per million, or on another model's vectors in the place of expression.
 
     Parameters
@@ -53,13 +54,13 @@ class DeepDDS(Predictor, PredictorFromFeatures):
                 f"{action} in the model's card",
             ) from None
 
-    def predict(self, problem: Problem, seed: int) -> np.ndarray:
+    def predict(self, problem: Problem[CombinationContext], seed: int) -> np.ndarray:
         """Train on the lines' expression, and answer; every seed is a training of its own."""
-        expression = problem.context["expression"]
+        expression = problem.context.expression
         tpm = np.expm1(expression.to_numpy(np.float64)).astype(np.float32)
         return self._answer(problem, expression.index.to_numpy(dtype=str), tpm, seed)
 
-    def predict_from(self, problem: Problem, features: Features, seed: int) -> np.ndarray:
+    def predict_from(self, problem: Problem[CombinationContext], features: Features, seed: int) -> np.ndarray:
         """Train on the vectors of `features`, and answer; every seed is a training of its own.
 
         Raises
@@ -83,7 +84,12 @@ class DeepDDS(Predictor, PredictorFromFeatures):
         return self._answer(problem, features.cells, vectors, seed, features.model)
 
     def _answer(
-        self, problem: Problem, names: np.ndarray, lines: np.ndarray, seed: int, model: str = "expression"
+        self,
+        problem: Problem[CombinationContext],
+        names: np.ndarray,
+        lines: np.ndarray,
+        seed: int,
+        model: str = "expression",
     ) -> np.ndarray:
         data = deepdds_data(problem, names, lines, model, sort_pairs=not self.published)
         train, validation, test = (problem.rows(part) for part in ("train", "validation", "test"))
@@ -99,7 +105,7 @@ class DeepDDS(Predictor, PredictorFromFeatures):
 
 
 def deepdds_data(
-    problem: Problem, names: np.ndarray, lines: np.ndarray, model: str, *, sort_pairs: bool
+    problem: Problem[CombinationContext], names: np.ndarray, lines: np.ndarray, model: str, *, sort_pairs: bool
 ) -> DeepDDSData:
     """Collect what the network learns from and is asked.
 

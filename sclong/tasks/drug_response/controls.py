@@ -12,11 +12,12 @@ from scipy.sparse.linalg import lsqr
 from sclong.benchmark.model import Predictor
 from sclong.benchmark.problem import Problem
 from sclong.errors import CardError
+from sclong.tasks.drug_response.dataset import ResponseContext
 
 GROUPS = {"drug": "smiles", "line": "cell_line", "tissue": "tissue"}
 
 
-class GroupMean(Predictor):
+class GroupMean(Predictor[ResponseContext]):
     """The mean response of the training pairs of the same drug, line or tissue.
 
     What training does not have counts with the mean of all training pairs.
@@ -37,7 +38,7 @@ class GroupMean(Predictor):
             raise CardError(f"by {by!r}", f"one of {', '.join(GROUPS)}", "correct the options of the model's card")
         self.column = GROUPS[by]
 
-    def predict(self, problem: Problem, seed: int) -> np.ndarray:
+    def predict(self, problem: Problem[ResponseContext], seed: int) -> np.ndarray:
         """Look up the means; `seed` changes nothing."""
         train, test = problem.rows("train"), problem.rows("test")
         groups, y = problem.samples[self.column], problem.targets[train, 0].astype(float)
@@ -45,7 +46,7 @@ class GroupMean(Predictor):
         return groups.iloc[test].map(means).fillna(y.mean()).to_numpy(np.float32)[:, None]
 
 
-class AdditiveMean(Predictor):
+class AdditiveMean(Predictor[ResponseContext]):
     """Overall mean plus an effect of the drug plus one of the line: the control to beat.
 
     Both effects are fitted together, by least squares on the training pairs. Where every drug was measured on every
@@ -54,7 +55,7 @@ class AdditiveMean(Predictor):
     training does not have counts with the overall mean.
     """
 
-    def predict(self, problem: Problem, seed: int) -> np.ndarray:
+    def predict(self, problem: Problem[ResponseContext], seed: int) -> np.ndarray:
         """Fit and add up; `seed` changes nothing."""
         train, test = problem.rows("train"), problem.rows("test")
         y = problem.targets[train, 0].astype(float)

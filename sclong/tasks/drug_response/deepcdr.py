@@ -14,11 +14,12 @@ from sclong.config.cards import describe_validation
 from sclong.drugs.lines import line_rows
 from sclong.drugs.molecules import molecule_graphs
 from sclong.errors import CardError, InputDataError
+from sclong.tasks.drug_response.dataset import ResponseContext
 from sclong.tasks.drug_response.deepcdr_network import EXPRESSION, OMICS
 from sclong.tasks.drug_response.deepcdr_training import DeepCDROptions, ResponseData, fit_predict_deepcdr
 
 
-class DeepCDR(Predictor, PredictorFromFeatures):
+class DeepCDR(Predictor[ResponseContext], PredictorFromFeatures[ResponseContext]):
     """A DeepCDR network; see :class:`.DeepCDRNetwork`.
 
     Answering from features it takes their cell embedding in the place of expression.
@@ -51,7 +52,7 @@ class DeepCDR(Predictor, PredictorFromFeatures):
                 f"{action} in the model's card",
             ) from None
 
-    def predict(self, problem: Problem, seed: int) -> np.ndarray:
+    def predict(self, problem: Problem[ResponseContext], seed: int) -> np.ndarray:
         """Train on the lines' expression and answer; every seed is a training of its own.
 
         Raises
@@ -61,7 +62,7 @@ class DeepCDR(Predictor, PredictorFromFeatures):
         """
         return fit_predict_deepcdr(self._data(problem, None), self.options, seed)[:, None]
 
-    def predict_from(self, problem: Problem, features: Features, seed: int) -> np.ndarray:
+    def predict_from(self, problem: Problem[ResponseContext], features: Features, seed: int) -> np.ndarray:
         """Train on the lines' vectors in `features` and answer; every seed is a training of its own.
 
         Raises
@@ -71,15 +72,15 @@ class DeepCDR(Predictor, PredictorFromFeatures):
         """
         return fit_predict_deepcdr(self._data(problem, features), self.options, seed)[:, None]
 
-    def _data(self, problem: Problem, features: Features | None) -> ResponseData:
+    def _data(self, problem: Problem[ResponseContext], features: Features | None) -> ResponseData:
         lines, line = np.unique(problem.samples["cell_line"].to_numpy(dtype=str), return_inverse=True)
         smiles, drug = np.unique(problem.samples["smiles"].to_numpy(dtype=str), return_inverse=True)
         omics: dict[str, np.ndarray] = {}
         for name in self.omics:
             if name == EXPRESSION and features is not None:
-                omics[name] = line_rows(features.cells, lines, features.model, features.cell_embedding)
+                omics[name] = line_rows(features.cells, lines, features.model, features.cell_vectors())
                 continue
-            table = problem.context.get(name)
+            table = getattr(problem.context, name)
             if table is None:
                 raise InputDataError(
                     f"the data set has no {name}",
@@ -88,9 +89,9 @@ class DeepCDR(Predictor, PredictorFromFeatures):
                     "model's omics",
                 )
             omics[name] = table.loc[lines].to_numpy(np.float32)
-        graphs = problem.context.get("graphs")
+        graphs = problem.context.graphs
         return ResponseData(
-            graphs.of(smiles) if graphs is not None else molecule_graphs(smiles.tolist(), "deepcdr"),
+            graphs.of(smiles.tolist()) if graphs is not None else molecule_graphs(smiles.tolist(), "deepcdr"),
             omics,
             drug,
             line,
