@@ -25,9 +25,9 @@ rule all:
     default_target: True
     input:
         plan.metrics(),
-        plan.result("summary.tsv"),
-        plan.result("leakage.tsv"),
-        plan.result("report.html"),
+        plan.paths.result("summary.tsv"),
+        plan.paths.result("leakage.tsv"),
+        plan.paths.result("report.html"),
 
 
 onstart:

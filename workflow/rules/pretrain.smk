@@ -1,4 +1,5 @@
-from sclong.train.launch import NO_EFFECT, resources as training_resources
+from sclong.config.sections import NO_EFFECT
+from sclong.train.launch import resources as training_resources
 
 
 # Checkpoints of a training that runs are a side path (params), not outputs: Snakemake deletes the outputs of a job that
