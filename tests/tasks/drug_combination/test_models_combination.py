@@ -9,14 +9,15 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from sclong.benchmark.model import Predictor
+from sclong.benchmark.adapter import build
+from sclong.benchmark.model import Predictor, PredictorFromFeatures
 from sclong.benchmark.problem import Features, Problem
 from sclong.benchmark.ranking import auroc
-from sclong.benchmark.run import load_adapter
 from sclong.config.cards import BenchmarkCard, ModelCard, load_cards
 from sclong.errors import CardError, InputDataError
 from sclong.seeding import rng
 from sclong.tasks.drug_combination.classical import CombinationPrior, FingerprintMLP, GradientBoosting, smoothed_rate
+from sclong.tasks.drug_combination.dataset import CombinationContext
 from sclong.tasks.drug_combination.deepdds import DeepDDS
 
 SCAFFOLDS = ["c1ccccc1{}", "c1ccncc1{}", "C1CCCCC1{}"]
@@ -47,7 +48,9 @@ def toy(sees_truth: bool = False) -> tuple[Problem, np.ndarray]:
         targets[part == "test"] = np.nan
     state = np.exp(np.outer(LINE_EFFECT, rng("toy genes").normal(size=len(GENES))) + 1)
     expression = pd.DataFrame(np.log1p(state).astype(np.float32), index=LINES, columns=GENES)
-    return Problem("drug_combination", "0", samples, targets, ["synergy"], {"expression": expression}), truth
+    return Problem(
+        "drug_combination", "0", samples, targets, ["synergy"], CombinationContext(expression=expression)
+    ), truth
 
 
 def swapped(problem: Problem) -> Problem:
@@ -102,7 +105,7 @@ def test_every_row_answers_both_orders_of_a_pair_alike(root: Path) -> None:
     problem, _ = toy(sees_truth=True)
     other = swapped(problem)
     for name, card in cards.items():
-        adapter = load_adapter(small_options(card))
+        adapter = build(small_options(card).recipe(), PredictorFromFeatures if card.features_of else Predictor)
         if card.features_of:
             answers = [adapter.predict_from(p, features(), 0) for p in (problem, other)]  # type: ignore[union-attr]
         else:
@@ -126,7 +129,7 @@ def test_cards_of_the_published_protocol(root: Path, name: str, source: str | No
     independent = load_cards(root / "config" / "benchmarks", BenchmarkCard)["drug_combination_independent"]
     assert published_as in {p.model for p in independent.paper}
     for preset in ("demo", "small", "paper"):
-        adapter = load_adapter(card.for_preset(preset))
+        adapter = build(card.for_preset(preset).recipe(), PredictorFromFeatures if card.features_of else Predictor)
         assert isinstance(adapter, DeepDDS) and adapter.published
         used = adapter.options
         fork = name in ("deepdds_sclong_published", "deepdds_fork_published")  # the scLong paper's
@@ -136,7 +139,7 @@ def test_cards_of_the_published_protocol(root: Path, name: str, source: str | No
             assert (used.learning_rate, used.joined) == (1e-4, (256, 128))
             assert preset == "demo" or (used.epochs, used.batch_size) == (100, 256)
     problem, truth = toy(sees_truth=True)
-    adapter = load_adapter(small_options(card))
+    adapter = build(small_options(card).recipe(), PredictorFromFeatures if card.features_of else Predictor)
     assert isinstance(adapter, DeepDDS)
     answer = adapter.predict(problem, 0) if source is None else adapter.predict_from(problem, features(), 0)
     assert answer.shape == (len(truth), 1) and np.isfinite(answer).all()
@@ -177,7 +180,9 @@ def test_the_rate_of_a_pair_a_drug_a_line() -> None:
         index=[f"t{i}" for i in range(6)],
     )
     targets = np.array([1, 1, 0, np.nan, np.nan, np.nan], dtype=np.float32)[:, None]
-    problem = Problem("drug_combination", "0", samples, targets, ["synergy"], {})
+    problem = Problem(
+        "drug_combination", "0", samples, targets, ["synergy"], CombinationContext(expression=pd.DataFrame())
+    )
     overall = 2 / 3
     pair = CombinationPrior("drug_pair").predict(problem, 0)[:, 0]
     b, c = (2 + 2 * overall) / 4, (0 + 2 * overall) / 3

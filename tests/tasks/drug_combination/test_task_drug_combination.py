@@ -12,12 +12,13 @@ import pytest
 
 from sclong.benchmark.controls import Shuffled, TrainMean, Truth
 from sclong.benchmark.problem import Features, Predictions, Problem
-from sclong.benchmark.run import check_split
+from sclong.benchmark.split import check_split
 from sclong.drugs.classical import LinearFingerprint, RandomForest
 from sclong.drugs.features import pair_fingerprints
 from sclong.errors import CardError, InputDataError
 from sclong.seeding import rng
-from sclong.tasks.drug_combination.task import TASK, scores_of
+from sclong.tasks.drug_combination.score import scores_of
+from sclong.tasks.drug_combination.task import TASK
 
 SCAFFOLDS = ["c1ccccc1{}", "c1ccncc1{}", "C1CCCCC1{}"]
 GROUPS = ["O", "N", "Cl", "C#N"]
@@ -296,9 +297,9 @@ def test_models_do_not_see_the_test_nor_the_order_of_a_pair(dataset: Path) -> No
     assert not {"label", "combination"} & set(problem.samples)
     swapped = problem.samples.rename(columns={"drug1": "drug2", "drug2": "drug1"})
     other = Problem(problem.task, problem.fold, swapped, problem.targets, problem.outputs, problem.context)
-    bits = pair_fingerprints(problem)
+    bits = pair_fingerprints(problem.samples)
     assert bits.shape == (330, 1024)
-    np.testing.assert_array_equal(bits, pair_fingerprints(other))
+    np.testing.assert_array_equal(bits, pair_fingerprints(other.samples))
     assert len(np.unique(bits, axis=0)) == 66  # and different combinations are told apart
 
 

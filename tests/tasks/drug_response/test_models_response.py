@@ -14,6 +14,7 @@ from sclong.drugs.molecules import molecule_graphs
 from sclong.errors import CardError, InputDataError
 from sclong.seeding import rng
 from sclong.tasks.drug_response.controls import GroupMean
+from sclong.tasks.drug_response.dataset import ResponseContext
 from sclong.tasks.drug_response.deepcdr import DeepCDR
 from sclong.tasks.drug_response.files import NamedGraphs
 
@@ -40,7 +41,8 @@ def problem(context: Mapping[str, Any] | None = None, hide: bool = True) -> Prob
     if hide:
         targets[(samples["part"] == "test").to_numpy()] = np.nan
     expression = pd.DataFrame(STATE, index=LINES, columns=list("abcd"))
-    return Problem("drug_response", "0", samples, targets, ["ln_ic50"], {"expression": expression, **(context or {})})
+    own = ResponseContext(**{"expression": expression, **(context or {})})
+    return Problem("drug_response", "0", samples, targets, ["ln_ic50"], own)
 
 
 @pytest.mark.parametrize(("by", "column"), [("drug", "smiles"), ("line", "cell_line"), ("tissue", "tissue")])
@@ -84,7 +86,7 @@ def test_rows_are_matched_by_name() -> None:
     model, given = DeepCDR(**QUICK), problem()
     plain = model.predict(given, 0)
     order = rng("other order").permutation(len(LINES))
-    shuffled = problem({"expression": given.context["expression"].iloc[order]})
+    shuffled = problem({"expression": given.context.expression.iloc[order]})
     np.testing.assert_array_equal(plain, model.predict(shuffled, 0))
     genes = np.array(["a"])
     features = Features("toy", np.array(LINES)[order], STATE[order], genes, None, np.array([True]))

@@ -23,6 +23,7 @@ from sclong.errors import CardError, InputDataError
 from sclong.runlog import LOGGER
 from sclong.seeding import rng
 from sclong.tasks.drug_response.controls import AdditiveMean
+from sclong.tasks.drug_response.dataset import ResponseContext
 from sclong.tasks.drug_response.files import (
     NamedGraphs,
     check_unit,
@@ -41,6 +42,7 @@ TISSUES = ["lung", "skin", "bone", "liver"]
 LINES = ["SW48", "SW480", *(f"L{i}" for i in range(18))]
 POLICIES = ["random_pairs", "leave_drug_out", "leave_cell_out", "leave_tissue_out"]
 STATE = rng("state of lines").normal(size=(len(LINES), 3))  # what expression shows of a line
+NO_LINES = ResponseContext(expression=pd.DataFrame())
 
 
 def response() -> np.ndarray:
@@ -341,7 +343,7 @@ def additive_problem(effect: np.ndarray, rows: np.ndarray, noise: float = 0.0) -
     smiles, lines = np.array(list(DRUGS.values()))[rows[:, 0]], np.array(LINES)[rows[:, 1]]
     samples = pd.DataFrame({"smiles": smiles, "cell_line": lines, "part": ["train"] * (len(rows) - 9) + ["test"] * 9})
     y = 1.5 + effect[rows[:, 0], 0] + effect[rows[:, 1], 1] + rng("noise", 1).normal(0, noise, len(rows))
-    return Problem(TASK.name, "0", samples, y[:, None].astype(np.float32), ["ln_ic50"], {}), y
+    return Problem(TASK.name, "0", samples, y[:, None].astype(np.float32), ["ln_ic50"], NO_LINES), y
 
 
 def test_the_additive_control_finds_planted_effects_in_a_table_with_gaps() -> None:
@@ -357,7 +359,7 @@ def test_the_additive_control_finds_planted_effects_in_a_table_with_gaps() -> No
 
     def answers(**columns: str) -> np.ndarray:
         samples = pd.concat([train, train.assign(part="test", **columns)])
-        asked = Problem(TASK.name, "0", samples, np.tile(y, 2)[:, None].astype(np.float32), ["ln_ic50"], {})
+        asked = Problem(TASK.name, "0", samples, np.tile(y, 2)[:, None].astype(np.float32), ["ln_ic50"], NO_LINES)
         return AdditiveMean().predict(asked, 0)[:, 0]
 
     left = pd.Series(y - answers())
@@ -393,11 +395,11 @@ def test_the_additive_control_knows_potency_and_no_interaction(dataset: Path) ->
 
 def test_components_of_expression_are_fitted_on_training_lines_only(dataset: Path) -> None:
     _, problem = problem_of(dataset, "leave_cell_out")
-    before = line_components(problem, "cell_line", 5)
+    before = line_components(problem, 5)
     train, test = problem.rows("train"), problem.rows("test")
     held = problem.samples["cell_line"].iloc[test].unique()
-    problem.context["expression"].loc[held] *= 10
-    after = line_components(problem, "cell_line", 5)
+    problem.context.expression.loc[held] *= 10
+    after = line_components(problem, 5)
     np.testing.assert_array_equal(before[train], after[train])
     assert (before[test] != after[test]).any()
 
@@ -563,8 +565,8 @@ def test_published_tables_of_lines_are_read_as_csv(tmp_path: Path) -> None:
     assert facts["names_of_lines_without_methylation"] == ["ACH-3"] and not facts["lines_without_mutation"]
     split = pd.DataFrame({"fold": "0", "sample": ["2|ACH-2", "2|ACH-1"], "part": ["train", "test"], "scenario": ""})
     (problem,) = TASK.problems(tmp_path / "out", split)
-    assert problem.context["mutation"].loc["ACH-2"].tolist() == [1, 0]
-    assert problem.context["expression"].loc["ACH-1"].tolist() == [0, 1.5]
+    assert problem.context.mutation.loc["ACH-2"].tolist() == [1, 0]
+    assert problem.context.expression.loc["ACH-1"].tolist() == [0, 1.5]
 
 
 def write_graphs(path: Path, graphs: dict[str, tuple[np.ndarray, list[list[int]]]]) -> None:
@@ -619,8 +621,8 @@ def test_methylation_and_graphs_reach_the_models(tmp_path: Path) -> None:
     assert (facts["lines"], facts["lines_without_methylation"], facts["graphs_read"]) == (1, 1, 2)
     split = pd.DataFrame({"fold": "0", "sample": ["2|ACH-2", "8|ACH-2"], "part": ["train", "test"], "scenario": ""})
     (problem,) = TASK.problems(tmp_path / "out", split)
-    assert problem.context["methylation"].loc["ACH-2"].tolist() == pytest.approx([0.1, 0.2])
-    assert problem.context["graphs"].of(["CCN", "CCO"]).atoms[:, 0].tolist() == [2, 1]
+    assert problem.context.methylation.loc["ACH-2"].tolist() == pytest.approx([0.1, 0.2])
+    assert problem.context.graphs.of(["CCN", "CCO"]).atoms[:, 0].tolist() == [2, 1]
 
 
 def test_published_parts_are_used_without_their_leaks(dataset: Path, tmp_path: Path) -> None:
