@@ -358,7 +358,7 @@ def test_the_additive_control_finds_planted_effects_in_a_table_with_gaps() -> No
     train, y = problem.samples[:-9], y[:-9]
 
     def answers(**columns: str) -> np.ndarray:
-        samples = pd.concat([train, train.assign(part="test", **columns)])
+        samples = pd.concat([train, train.assign(part="test", **columns).rename(index="{}, asked".format)])
         asked = Problem(TASK.name, "0", samples, np.tile(y, 2)[:, None].astype(np.float32), ["ln_ic50"], NO_LINES)
         return AdditiveMean().predict(asked, 0)[:, 0]
 
