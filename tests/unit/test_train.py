@@ -314,7 +314,7 @@ def test_a_training_does_not_go_on_with_other_code(
     assert {p.relative_to(tmp_path): p.read_bytes() for p in tmp_path.rglob("*") if p.is_file()} == before
     (tmp_path / "work").rename(tmp_path / "work_kept")
     run(corpus, tmp_path)
-    assert len(log_of(tmp_path)) == CONFIG.steps
+    assert [line["step"] for line in log_of(tmp_path)] == list(range(CONFIG.steps + 1))
 
 
 def test_another_graph_is_refused(corpus: tuple, uninterrupted: Path, tmp_path: Path) -> None:

@@ -50,7 +50,7 @@ def finished(root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
                 path.touch()
             else:
                 path.mkdir(exist_ok=True)
-    call(folder, "snakemake", "--touch", "--cores", "1", "all")
+    call(folder, "snakemake", "--touch", "--forceall", "--cores", "1", "all")
     assert scheduled(folder) == {}
     return folder
 

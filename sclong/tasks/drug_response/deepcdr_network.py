@@ -280,8 +280,8 @@ class DeepCDRNetwork(nn.Module):
         for module in self.modules():
             if isinstance(module, (nn.Linear, nn.Conv1d)):  # as Keras begins
                 nn.init.xavier_uniform_(module.weight)
-                assert module.bias is not None
-                nn.init.zeros_(module.bias)
+                if module.bias is not None:
+                    nn.init.zeros_(module.bias)
 
     def forward(self, drug_N: Tensor, line_N: Tensor) -> Tensor:
         """Return the response of each pair, (N,)."""
