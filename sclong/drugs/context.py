@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from abc import abstractmethod
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -14,12 +14,12 @@ from sclong.errors import InputDataError
 
 
 @dataclass(frozen=True, kw_only=True)
-class DrugContext(Context):
+class DrugContext(Context, ABC):
     """Context of a task whose samples are drugs on a cell line; a base of the task's own context.
 
     Attributes
     ----------
-    expression : (lines, genes) DataFrame
+    expression : (lines, genes) DataFrame of float32
         Expression of the cell lines, indexed by their names.
     line_column
         Column of the samples that names the cell line.

@@ -1,12 +1,18 @@
-"""Fingerprints, names and identifiers of molecules."""
+"""Fingerprints, names and identifiers of molecules; what tasks on drugs share."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
+import pandas as pd
 import pytest
 
+from sclong.benchmark.problem import Problem
+from sclong.drugs.classical import LinearFingerprint, describe
+from sclong.drugs.context import DrugContext
 from sclong.drugs.fingerprints import _fingerprint, canonical_smiles, check_structures, morgan_fingerprints, standardise
 from sclong.drugs.ids import broad_smiles, gdsc_to_pubchem, named_smiles, pubchem_smiles, resolve, structures_of
 from sclong.errors import InputDataError
@@ -123,3 +129,65 @@ def test_the_files_of_the_publishers_are_read(mirror: Path) -> None:
     assert len(named_smiles(mirror / "deepdds/smiles.csv")) == 95
     broad = broad_smiles(mirror / "deepce/drugs_smiles.csv")
     assert len(broad) > 1000 and all(key.startswith("BRD-") for key in broad)
+
+
+# ----------------------------------------------------------------------------------------------- what tasks share
+
+
+@dataclass(frozen=True, kw_only=True)
+class DoseContext(DrugContext):
+    """A task that this package does not have: the dose is all that is known of the drug."""
+
+    line_column: ClassVar[str] = "where"
+    classifies: ClassVar[bool] = False
+
+    def drug_features(self, samples: pd.DataFrame) -> np.ndarray:
+        return samples[["dose"]].to_numpy(float)
+
+
+@dataclass(frozen=True, kw_only=True)
+class DoseLabelContext(DoseContext):
+    classifies: ClassVar[bool] = True
+
+
+LINE_STATE = pd.DataFrame({"g": [0.0, 1.0, 2.0], "h": [0.0, 2.0, 4.0]}, index=["a", "b", "c"], dtype=np.float32)
+
+
+def dose_problem(kind: type[DoseContext]) -> Problem[DoseContext]:
+    """The target is three doses less the state of the line, or whether that is above -1/2 (no target is near it)."""
+    rows = [(dose, line) for dose in np.linspace(-1, 1, 10) for line in LINE_STATE.index]
+    samples = pd.DataFrame(rows, columns=["dose", "where"], index=[f"s{i}" for i in range(30)])
+    samples["part"] = np.resize(["train", "train", "validation", "train", "test"], 30)
+    y = 3 * samples["dose"].to_numpy() - LINE_STATE["g"].loc[samples["where"]].to_numpy()
+    targets = (y > -0.5 if kind.classifies else y)[:, None].astype(np.float32)
+    return Problem("doses", "0", samples, targets, ["y"], kind(expression=LINE_STATE))
+
+
+def test_a_context_must_say_how_drugs_are_described() -> None:
+    with pytest.raises(TypeError, match="drug_features"):
+        DrugContext(expression=LINE_STATE)  # type: ignore[abstract]
+
+
+def test_a_cell_line_that_appears_twice_is_refused() -> None:
+    with pytest.raises(InputDataError, match="appears twice"):
+        DoseContext(expression=LINE_STATE.loc[["a", "b", "a"]])
+
+
+def test_features_are_those_of_the_context_beside_components_of_the_right_line() -> None:
+    problem = dose_problem(DoseContext)
+    found = describe(problem, 1)
+    np.testing.assert_array_equal(found[:, 0], problem.samples["dose"])
+    along = np.sqrt(5) * (LINE_STATE["g"].loc[problem.samples["where"]].to_numpy() - 1)  # both genes lie on one line
+    np.testing.assert_allclose(np.abs(found[:, 1]), np.abs(along), atol=1e-6)
+    assert abs(np.corrcoef(found[:, 1], along)[0, 1]) == pytest.approx(1)
+
+
+def test_classical_models_answer_a_task_that_they_do_not_know() -> None:
+    model = LinearFingerprint(1, (1e-6,))
+    numbers = dose_problem(DoseContext)
+    test = numbers.rows("test")
+    np.testing.assert_allclose(model.predict(numbers, 0), numbers.targets[test], atol=1e-4)
+    labels = dose_problem(DoseLabelContext)
+    answer = model.predict(labels, 0)
+    assert ((answer >= 0) & (answer <= 1)).all()
+    np.testing.assert_array_equal(answer > 0.5, labels.targets[test] == 1)

@@ -241,7 +241,7 @@ def test_null_turns_the_demos_vectors_off_and_their_row_is_not_applicable(root: 
     finally:
         os.chdir(cwd)
     assert on.config.gene2vec.vectors == "world:gene2vec.txt" and off.config.gene2vec.vectors is None
-    assert "gene2vec" in on.models_of("gene_pairs") and "gene2vec" not in off.models_of("gene_pairs")
+    assert "gene2vec" in on.rows.models_of("gene_pairs") and "gene2vec" not in off.rows.models_of("gene_pairs")
     reasons = {(b, m): why for b, m, why in off.rows.not_applicable()}
     assert reasons["gene_pairs", "gene2vec"] == "the configuration does not set gene2vec.vectors"
     assert ("gene_pairs", "gene2vec") not in {(b, m) for b, m, _ in on.rows.not_applicable()}

@@ -55,7 +55,7 @@ def world(root: Path, tmp_path_factory: pytest.TempPathFactory) -> World:
     from sclong.corpus.source import file_dataset, scan_source
     from sclong.genes.go_graph import build_go_graph
     from sclong.genes.vocabulary import build_vocabulary
-    from sclong.world import simulate
+    from sclong.world.simulation import simulate
 
     config = load_config({}, root)
     out = tmp_path_factory.mktemp("world")

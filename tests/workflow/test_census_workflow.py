@@ -14,7 +14,7 @@ import pytest
 from census_store import CensusDataset, labelled, write_census
 
 from sclong.corpus.shards import ShardStore
-from sclong.world import simulate
+from sclong.world.simulation import simulate
 
 
 def run(clone: Path, target: str, *config: str) -> None:

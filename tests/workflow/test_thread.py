@@ -10,8 +10,14 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from sclong.benchmark import run
-from sclong.config.cards import BenchmarkCard, ModelCard, load_cards
+from sclong.benchmark.embed import embed_dataset
+from sclong.benchmark.predict import predict
+from sclong.benchmark.prepare import prepare_dataset
+from sclong.benchmark.registry import load_task
+from sclong.benchmark.score import METRIC_COLUMNS, Scored, score
+from sclong.benchmark.split import make_split, read_split
+from sclong.config.cards import BenchmarkCard, DataSpec, ModelCard, load_cards
+from sclong.plan.rows import meets
 
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("world")]
 
@@ -19,6 +25,10 @@ ROOT = Path(__file__).resolve().parents[2]
 BENCHMARKS = load_cards(ROOT / "config/benchmarks", BenchmarkCard)
 MODELS = load_cards(ROOT / "config/models", ModelCard)
 DEMO = {name: card for name, card in BENCHMARKS.items() if card.alternatives("demo")}
+
+
+def cut(card: BenchmarkCard, spec: DataSpec, dataset: Path, out: Path) -> None:
+    make_split(card.task, dataset, spec.split, spec.split_options, card.split_seed, out)
 
 
 @pytest.fixture(scope="session")
@@ -35,9 +45,9 @@ def prepared(world, tmp_path_factory):
                 role: [world.path(v) for v in value] if isinstance(value, list) else world.path(value)
                 for role, value in spec.inputs.items()
             }
-            run.prepare_dataset(card, spec, inputs, dataset)
+            prepare_dataset(card.task, spec.dataset, inputs, spec.options, dataset)
         if not split.exists():
-            run.make_split(card, spec, dataset, split)
+            cut(card, spec, dataset, split)
         return card, spec, dataset, split
 
     return prepare
@@ -48,10 +58,12 @@ def scores(
 ) -> pd.DataFrame:
     card, spec, dataset, split = prepared(name)
     path = tmp_path / name / model / f"seed{seed}.npz"
-    run.predict(card, MODELS[model], dataset, split, features, seed, path)
-    run.score(card, spec, dataset, split, [path], "code", tmp_path / f"{name}_{model}.tsv")
+    recipe, native = MODELS[model].recipe(), meets(card, MODELS[model]) == "native"
+    predict(card.task, recipe, dataset, split, features, seed, path, native=native)
+    scored = Scored(name, card.task, spec.dataset, card.version)
+    score(scored, dataset, split, [path], "code", tmp_path / f"{name}_{model}.tsv")
     table = pd.read_csv(tmp_path / f"{name}_{model}.tsv", sep="\t", keep_default_na=False, na_values=["nan"])
-    assert list(table.columns) == list(run.METRIC_COLUMNS)
+    assert list(table.columns) == list(METRIC_COLUMNS)
     return table.set_index(["scenario", "metric"])
 
 
@@ -63,7 +75,7 @@ def native_controls(card: BenchmarkCard, role: str) -> list[str]:
 def test_the_ceiling_is_the_best_score_and_floors_are_below_it(prepared, tmp_path: Path, name: str) -> None:
     """Every metric of every benchmark: no control that knows nothing reaches the one that knows the answer."""
     card = DEMO[name]
-    metrics = run.load_task(card.task).metrics
+    metrics = load_task(card.task).metrics
     ceilings = native_controls(card, "ceiling")
     top = scores(prepared, tmp_path, name, "truth" if "truth" in ceilings else "cell_type_one_hot")
     perfect = {"min": 0.0, "max": 1.0}
@@ -97,9 +109,9 @@ def test_the_ceiling_is_the_best_score_and_floors_are_below_it(prepared, tmp_pat
 @pytest.mark.parametrize("name", DEMO)
 def test_no_sample_is_in_two_parts_and_models_do_not_see_the_answer(prepared, name: str) -> None:
     card, _, dataset, split = prepared(name)
-    table = run.read_split(split)
+    table = read_split(split)
     assert not table.duplicated(["fold", "sample"]).any()
-    for problem in run.load_task(card.task).problems(dataset, table):
+    for problem in load_task(card.task).problems(dataset, table):
         test = problem.targets[problem.rows("test")]
         assert np.isnan(test).all()
         for part in ("train", "validation"):
@@ -109,7 +121,7 @@ def test_no_sample_is_in_two_parts_and_models_do_not_see_the_answer(prepared, na
 @pytest.mark.parametrize("name", DEMO)
 def test_splits_do_not_depend_on_when_they_are_made(prepared, tmp_path: Path, name: str) -> None:
     card, spec, dataset, split = prepared(name)
-    run.make_split(card, spec, dataset, tmp_path / "again.tsv")
+    cut(card, spec, dataset, tmp_path / "again.tsv")
     assert (tmp_path / "again.tsv").read_text() == split.read_text()
 
 
@@ -125,7 +137,7 @@ def test_sclong_runs_on_every_benchmark(prepared, trained, tmp_path: Path, name:
     _, spec, dataset, _ = prepared(name)
     for model, checkpoint in zip(("sclong", "sclong_random"), trained(), strict=True):
         features = tmp_path / "features" / model
-        run.embed_dataset(MODELS[model], dataset, checkpoint, features, batch_size=32, device="cpu")
+        embed_dataset(MODELS[model].recipe(), dataset, checkpoint, features, batch_size=32, device="cpu")
         table = scores(prepared, tmp_path, name, model, features=features)
         assert np.isfinite(table["value"]).all(), (spec.dataset, model)
 
@@ -133,7 +145,7 @@ def test_sclong_runs_on_every_benchmark(prepared, trained, tmp_path: Path, name:
 def test_seeds_are_trainings_of_their_own(prepared, trained, tmp_path: Path) -> None:
     _, _, dataset, _ = prepared("deepcdr")
     features = tmp_path / "features"
-    run.embed_dataset(MODELS["sclong"], dataset, trained()[0], features, batch_size=32, device="cpu")
+    embed_dataset(MODELS["sclong"].recipe(), dataset, trained()[0], features, batch_size=32, device="cpu")
     first, again, other = (
         scores(prepared, tmp_path / str(i), "deepcdr", "sclong", seed, features)["value"]
         for i, seed in enumerate((0, 0, 1))

@@ -3,6 +3,6 @@
 from sclong.runlog import logged
 
 with logged(snakemake):
-    from sclong.world import simulate
+    from sclong.world.simulation import simulate
 
     simulate(snakemake.params.folder, seed=0)

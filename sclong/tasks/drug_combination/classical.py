@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import islice
 from typing import Literal
 
 import numpy as np
@@ -87,10 +88,8 @@ class GradientBoosting(Predictor[CombinationContext]):
         truth = y[validation].astype(int)
         losses = [log_loss(truth, p, labels=[0, 1]) for p in model.staged_predict_proba(x[validation])]
         best = int(np.argmin(losses))
-        for step, answer in enumerate(model.staged_predict_proba(x[test])):
-            if step == best:
-                return answer[:, 1:].astype(np.float32)
-        raise AssertionError("a step was chosen that does not exist")
+        answer = next(islice(model.staged_predict_proba(x[test]), best, None))
+        return answer[:, 1:].astype(np.float32)
 
 
 class FingerprintMLP(Predictor[CombinationContext]):

@@ -40,7 +40,7 @@ class ResponseContext(DrugContext):
 
     Attributes
     ----------
-    methylation, mutation : (lines, features) DataFrame or None
+    methylation, mutation : (lines, features) DataFrame of float32, or None
         Where the data set has them.
     graphs
         Drug graphs by SMILES, where the data set has them; else None.

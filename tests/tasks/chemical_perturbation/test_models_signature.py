@@ -24,7 +24,7 @@ from sclong.tasks.chemical_perturbation import deepce as signature_deepce
 from sclong.tasks.chemical_perturbation.dataset import SignatureContext
 from sclong.tasks.chemical_perturbation.deepce import Deepce, deepce_data, prepared, vectors_of
 from sclong.tasks.chemical_perturbation.task import TASK
-from sclong.world import simulate
+from sclong.world.simulation import simulate
 
 GENES = ["G0", "G1", "G2", "G3"]
 VECTORS = np.array([[1, 5], [3, 5], [100, 100], [5, 5]], dtype=np.float32)

@@ -123,6 +123,20 @@ def test_repeated_triples_are_counted_whichever_drug_stands_first(inputs: dict[s
     assert triples["label"].iloc[[0, 330]].tolist() == [first["label"], 1 - first["label"]]
 
 
+@pytest.mark.parametrize(
+    ("column", "value", "found"),
+    [("sample", "t00001", "duplicated samples 't00001'"), ("label", 2, "labels '0', '1', '2'")],
+)
+def test_prepared_triples_with_a_fault_are_refused(
+    dataset: Path, tmp_path: Path, column: str, value: str | int, found: str
+) -> None:
+    triples = pd.read_csv(dataset / "triples.tsv", sep="\t")
+    triples.loc[0, column] = value
+    triples.to_csv(tmp_path / "triples.tsv", sep="\t", index=False)
+    with pytest.raises(InputDataError, match=found):
+        TASK.split(tmp_path, "random", {}, 1)
+
+
 def test_drugs_by_name_need_a_structure(inputs: dict[str, Path], tmp_path: Path) -> None:
     names = {smiles: f"drug {i}" for i, smiles in enumerate([*DRUGS, PHENOL_TWICE[1]])}
     table = triples_table()

@@ -154,6 +154,13 @@ def test_a_pair_measured_twice_is_averaged(
     assert "more than tenfold apart: '1|SW480'" in caplog.text
 
 
+def test_a_prepared_pair_that_appears_twice_is_refused(dataset: Path, tmp_path: Path) -> None:
+    header, first, *others = (dataset / "pairs.tsv").read_text().splitlines()
+    (tmp_path / "pairs.tsv").write_text("\n".join([header, first, first, *others]) + "\n")
+    with pytest.raises(InputDataError, match=r"duplicated samples '1\|SW48'"):
+        TASK.split(tmp_path, "random_pairs", {}, 1)
+
+
 def test_lines_named_like_numbers_stay_text(inputs: dict[str, Path], tmp_path: Path) -> None:
     number = {name: str(600 + i) for i, name in enumerate([*LINES, "not_sequenced"])}
     table = pd.read_csv(inputs["responses"], sep="\t", dtype=str)

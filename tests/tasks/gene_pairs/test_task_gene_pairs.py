@@ -28,8 +28,8 @@ from sclong.tasks.gene_pairs.prepare import clean_pairs
 from sclong.tasks.gene_pairs.probe import cosine, fit_and_answer, pair_features, standardise_genes
 from sclong.tasks.gene_pairs.split import shared_genes
 from sclong.tasks.gene_pairs.task import TASK
-from sclong.world import simulate
 from sclong.world.gene_vectors import PAIR_FILES
+from sclong.world.simulation import simulate
 
 ROLES = {"train": "train", "validation": "valid", "test": "test"}
 

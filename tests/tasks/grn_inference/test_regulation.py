@@ -26,7 +26,7 @@ from sclong.tasks.grn_inference.classical import (
 from sclong.tasks.grn_inference.dataset import NetworkContext
 from sclong.tasks.grn_inference.task import TASK
 from sclong.tasks.grn_inference.trees import Genie3Trees, GrnBoost2
-from sclong.world import simulate
+from sclong.world.simulation import simulate
 
 WORLD = ("network.csv", "tfs.csv", "grn_expression.h5ad", "go.obo", "goa.gaf")
 # chance on this network is 1; a row that reads expression or GO must find at least this
