@@ -17,9 +17,9 @@ from sklearn.model_selection import cross_val_score
 
 from sclong.errors import InputDataError
 from sclong.io.files import sha256_tree
-from sclong.world import PIECES, WORLD_FILES, build_world, simulate
 from sclong.world.drugs import LINES_PER_PAIR, N_COMBINED_DRUGS
 from sclong.world.files import WORLD_FILES as LIGHT_WORLD_FILES
+from sclong.world.simulation import PIECES, WORLD_FILES, build_world, simulate
 
 
 @pytest.fixture(scope="module")
