@@ -74,26 +74,18 @@ def find_step(target: str, settings: Sequence[str], snakefile: Path = Path("Snak
 
 def _workflow(settings: Sequence[str], snakefile: Path) -> Any:
     """Read the rules as Snakemake does, with a configuration."""
-    from snakemake.api import Workflow
-    from snakemake.settings.types import (
-        ConfigSettings,
-        DAGSettings,
-        ResourceSettings,
-        StorageSettings,
-        WorkflowSettings,
-    )
+    from snakemake.api import SnakemakeApi
+    from snakemake.settings.types import ConfigSettings, DAGSettings, OutputSettings, Quietness, ResourceSettings
 
-    workflow = Workflow(
-        ConfigSettings(config=user_config(list(settings))),
-        ResourceSettings(),
-        WorkflowSettings(),
-        StorageSettings(),
-        DAGSettings(rerun_triggers=frozenset()),
-        storage_provider_settings={},
-    )
-    workflow.include(str(snakefile.resolve()))
-    workflow.global_resources.clear()
-    return workflow
+    with SnakemakeApi(OutputSettings(quiet={Quietness.ALL})) as api:
+        opened = api.workflow(
+            resource_settings=ResourceSettings(cores=1),
+            config_settings=ConfigSettings(config=user_config(list(settings))),
+            snakefile=snakefile,
+        )
+        workflow = opened._workflow  # the interface has no way to a single job
+        workflow.dag_settings = DAGSettings(rerun_triggers=frozenset())
+        return workflow
 
 
 def _job(workflow: Any, rule: Any, wildcards: Mapping[str, str]) -> Any:
