@@ -158,8 +158,9 @@ def model_card(config: Mapping[str, Any], model: DualEncoder) -> str:
     made = card.pop("made", f"made with sclong {config['sclong']}")
     licence = card.pop("licence", "that of the data they were trained on")
     facts = "\n".join(f"- {key}: {value}" for key, value in card.items())
+    warning = "" if card.get("beats_low_rank") is not False else f"{worse_than_low_rank(card)}\n\n"
     return (
-        f"# scLong checkpoint ({arch['name']})\n\n"
+        f"# scLong checkpoint ({arch['name']})\n\n{warning}"
         f"Dual-encoder Performer over {config['n_genes']:,} genes, {n_parameters:,} parameters "
         f"(architecture: Bai et al., Nature Communications 2026; weights: {made}).\n\n"
         f"- input: raw counts, normalised as {config['normalization']} when they are read\n"
@@ -167,6 +168,16 @@ def model_card(config: Mapping[str, Any], model: DualEncoder) -> str:
         f"- random features: stabilizer {arch['stabilizer']}, fixed in this folder\n"
         f"- licence of the weights: {licence}\n{facts}\n\n"
         "Use: `sclong embed INPUT.h5ad --checkpoint THIS_FOLDER --output OUTPUT.h5ad`\n"
+    )
+
+
+def worse_than_low_rank(card: Mapping[str, Any]) -> str:
+    """Return the warning on the card of a model that a linear fit of the same cells beats."""
+    model, control = card["held_out_loss_replaced"], card["baseline_low_rank"]
+    return (
+        f"> **This model does not beat a linear low-rank fit of its training cells.** On hidden values of held-out "
+        f"donors its mean squared error is {model:.3f}, that of the fit ({card['baseline_low_rank_components']} "
+        f"components) {control:.3f}. Do not use it as evidence for what pretraining can do: train it longer."
     )
 
 

@@ -127,7 +127,10 @@ class PretrainConfig(Strict):
         default="donor", description="what is held out whole; cell (published): a donor is then on both sides"
     )
     held_out_fraction: float = Field(
-        default=0.1, gt=0, lt=1, description="share of donors, data sets or cells held out (at least one)"
+        default=0.1,
+        gt=0,
+        lt=1,
+        description="share of the cells that is held out: the whole donors (or data sets) that come nearest to it",
     )
     workers: int = Field(default=0, ge=0, description="processes that read ahead, for each training process; 0: none")
     seed: int = 0

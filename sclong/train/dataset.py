@@ -6,10 +6,12 @@ Shapes: B cells, N genes.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping
 
 import numpy as np
+import pandas as pd
 import torch
+from scipy import sparse
 
 from sclong.cells.normalize import normalize_cell, normalize_counts
 from sclong.corpus.shards import ShardStore
@@ -18,29 +20,62 @@ from sclong.nn.values import dense_with_pad
 from sclong.seeding import derive_seed, rng
 
 ROUNDS = 8
+WALKS = 64
+"""Orders in which donors are visited when a share of the cells is held out."""
 WHAT = {"donor": "donor", "dataset": "data set", "cell": "cell"}
 
 
-def held_out_names(names: Sequence[str], fraction: float, seed: int, what: str = "donor") -> set[str]:
-    """Choose the donors (or data sets) whose cells are never trained on.
+def held_out_names(sizes: Mapping[str, int], fraction: float, seed: int, what: str = "donor") -> set[str]:
+    """Choose the donors (or data sets) whose cells are never trained on, about `fraction` of all cells.
 
-    Every one has a rank that depends on its name and the seed only; the first ``round(fraction * n)`` are held out, at
-    least one, never all. A donor's name counts wherever it appears: one person in two sources is one donor.
+    Donors differ in size by orders of magnitude, so a share of the donors can be any share of the cells. Donors are
+    visited in an order that depends on their names and the seed only, and a donor is held out when that brings the
+    number of held-out cells nearer to the requested one. Of `WALKS` such orders the one that comes nearest is used (the
+    first of them, where several do). At least one donor is held out, never all. A donor's name counts wherever it
+    appears: one person in two sources is one donor.
+
+    Parameters
+    ----------
+    sizes
+        Number of cells of each donor, by name.
+    fraction
+        Requested share of the cells.
+    seed
+        Of the orders.
+    what
+        "donor" or "dataset", for the error message.
 
     Raises
     ------
     InputDataError
-        When there are fewer than two.
+        There are fewer than two donors.
     """
-    distinct = sorted(set(names))
-    if len(distinct) < 2:
+    if len(sizes) < 2:
         raise InputDataError(
-            f"the corpus has {len(distinct)} {WHAT[what]}(s)",
+            f"the corpus has {len(sizes)} {WHAT[what]}(s)",
             "at least two, so that one can be held out",
             "name the donor_column of the corpus's sources, or add a source",
         )
-    count = min(max(1, round(fraction * len(distinct))), len(distinct) - 1)
-    return set(sorted(distinct, key=lambda name: (derive_seed(f"held-out {what}", seed, name), name))[:count])
+    names = sorted(sizes, key=lambda name: (derive_seed(f"held-out {what}", seed, name), name))
+    cells = np.array([sizes[name] for name in names])
+    wanted = fraction * cells.sum()
+    generator = rng(f"orders of {what}s", seed)
+    orders = [np.arange(len(names)), *(generator.permutation(len(names)) for _ in range(WALKS - 1))]
+    walks = [_walk(cells, order, wanted) for order in orders]
+    best = min(walks, key=lambda chosen: abs(int(cells[chosen].sum()) - wanted))
+    return {names[place] for place in best}
+
+
+def _walk(cells: np.ndarray, order: np.ndarray, wanted: float) -> list[int]:
+    """Return the places that bring the sum of `cells` nearer to `wanted` when visited in this order."""
+    chosen: list[int] = []
+    total = 0
+    for place in order.tolist():
+        with_it = total + int(cells[place])
+        if abs(with_it - wanted) < abs(total - wanted) and len(chosen) < len(cells) - 1:
+            chosen.append(place)
+            total = with_it
+    return chosen or [int(order[cells[order].argmin()])]
 
 
 def shuffled(places: np.ndarray, n: int, key: int) -> np.ndarray:
@@ -114,6 +149,24 @@ class CellOrder:
         return self.rows[np.concatenate(parts)]
 
 
+def held_out_cells(groups: pd.Series, fraction: float, seed: int, what: str = "donor") -> np.ndarray:
+    """Return which cells belong to held-out donors (or data sets), (cells,) bool; see :func:`held_out_names`.
+
+    Parameters
+    ----------
+    groups : (cells,)
+        The donor of each cell.
+    fraction, seed, what
+        As in :func:`held_out_names`.
+    """
+    categories = groups.astype("category").cat  # codes: text for every cell of a large corpus would not fit
+    labels, codes = [str(label) for label in categories.categories], categories.codes.to_numpy()
+    counts = np.bincount(codes, minlength=len(labels)).tolist()
+    sizes = {label: count for label, count in zip(labels, counts, strict=True) if count}
+    names = held_out_names(sizes, fraction, seed, what)
+    return np.array([label in names for label in labels])[codes]
+
+
 class PretrainingCells:
     """The corpus, cut into cells to train on and a fixed sample of held-out cells.
 
@@ -124,7 +177,7 @@ class PretrainingCells:
     batch_size
         Cells per training step, of all processes.
     held_out_fraction
-        Share of donors, data sets or cells held out.
+        Share of the cells that is held out: single cells, or whole donors or data sets that come nearest to it.
     validation_cells
         Held-out cells that are looked at (fewer when there are not so many).
     seed
@@ -162,10 +215,7 @@ class PretrainingCells:
             held_out[rng("held-out cells", seed).permutation(len(store))[:count]] = True
             self.donors: set[str] = set()
         else:
-            groups = store.obs[held_out_by].astype("category")
-            names = held_out_names(list(map(str, groups.unique())), held_out_fraction, seed, held_out_by)
-            chosen = np.array([str(name) in names for name in groups.cat.categories])
-            held_out = chosen[groups.cat.codes.to_numpy()]
+            held_out = held_out_cells(store.obs[held_out_by], held_out_fraction, seed, held_out_by)
             self.donors = set(map(str, store.obs["donor"][held_out].unique()))
         self.order = CellOrder(np.flatnonzero(~held_out), batch_size, seed)
         sample = rng("validation cells", seed).permutation(np.flatnonzero(held_out))[:validation_cells]
@@ -179,7 +229,11 @@ class PretrainingCells:
         (B, N + 1) float32
             Normalised counts; the last column is PAD, 0.
         """
-        return dense_with_pad(normalize_counts(self.store.rows(rows), self.normalization))
+        return dense_with_pad(self.sparse_values(rows))
+
+    def sparse_values(self, rows: np.ndarray) -> sparse.csr_matrix:
+        """Return normalised counts of some cells, (B, genes) float32, without PAD."""
+        return sparse.csr_matrix(normalize_counts(self.store.rows(rows), self.normalization))
 
     def values_naive(self, rows: np.ndarray) -> torch.Tensor:
         """Return what :meth:`values` returns, from dense counts cell by cell (the twin that tests compare with)."""

@@ -1,12 +1,13 @@
-"""How well held-out donors' hidden values are reconstructed, beside what two tables of means would do.
+"""How well hidden values of held-out donors are reconstructed: by the model, and by three controls.
 
 Shapes: B cells of a pass, N positions (genes and PAD), T tissues.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -15,6 +16,7 @@ from sclong.config.sections import PretrainConfig
 from sclong.io.files import read_json, write_json
 from sclong.seeding import derive_seed, rng
 from sclong.train.dataset import PretrainingCells
+from sclong.train.low_rank import fit
 from sclong.train.masking import Masked, mask_values
 from sclong.train.parallel import Replica, World
 from sclong.train.step import ErrorSums, cells_per_pass, means, squared_errors
@@ -120,48 +122,79 @@ def evaluate(replica: Replica, cells: PretrainingCells, config: PretrainConfig) 
     }
 
 
+class ControlScore:
+    """Error and correlation of a control over hidden expressed entries."""
+
+    def __init__(self, n_positions: int) -> None:
+        self.error, self.entries = 0.0, 0
+        self.moments = Moments(n_positions, torch.device("cpu"))
+
+    def add(self, predicted_BN: torch.Tensor, true_BN: torch.Tensor, entries_BN: torch.Tensor) -> None:
+        """Count the entries of some cells."""
+        self.error += float((predicted_BN - true_BN)[entries_BN].double().square().sum())
+        self.entries += int(entries_BN.sum())
+        self.moments.add(predicted_BN, true_BN, entries_BN)
+
+    def result(self, world: World) -> tuple[float | None, float | None]:
+        """Return the mean squared error and the mean correlation over the cells of all processes; None: no entry."""
+        error, entries = world.total(torch.tensor([self.error, float(self.entries)]).double()).tolist()
+        correlation = mean_correlation(world.total(self.moments.sums_6N))[0]
+        return (error / entries if entries else None), correlation
+
+
 def baselines(cells: PretrainingCells, config: PretrainConfig, world: World, path: Path) -> dict[str, float | None]:
-    """Return how two tables of means, which know no cell, do on the held-out donors' hidden expressed values.
+    """Return how three controls do on the held-out donors' hidden expressed values.
 
     The gene mean is the mean of a gene's expressed values over a sample of `BASELINE_CELLS` training cells: hidden
     values are expressed ones, so that this is the best constant. The tissue mean is the same over the sample's cells
     of the held-out cell's tissue; where the gene is expressed in none of them, the gene mean; where it is expressed
-    nowhere, the mean of all expressed values.
+    nowhere, the mean of all expressed values. The low-rank fit is :mod:`sclong.train.low_rank`.
 
     Computed once for a training, and read from `path` when it goes on.
 
     Returns
     -------
     dict
-        ``baseline_gene_mean``, ``baseline_tissue_mean``: mean squared errors, to be compared with
-        ``held_out_loss_replaced``; ``baseline_tissue_mean_correlation``: mean correlation over genes (the gene mean's
-        is 0).
+        ``baseline_gene_mean``, ``baseline_tissue_mean``, ``baseline_low_rank``: mean squared errors, to be compared
+        with ``held_out_loss_replaced``; ``baseline_tissue_mean_correlation``, ``baseline_low_rank_correlation``: mean
+        correlation over genes (the gene mean's is 0); ``baseline_low_rank_components``: the chosen rank.
     """
     known = world.by_first(lambda: read_json(path) if path.is_file() else None)
-    if known is not None:
+    if known is not None and "baseline_low_rank" in known:
         return known
     tissue = cells.store.obs["tissue"].astype("category")  # codes: text for every cell of a large corpus would not fit
     tissue_of = tissue.cat.codes.to_numpy()
     tissues, sums_2TN = tissue_sums(cells, config, world, tissue_of)
-    tables_TN = mean_tables(sums_2TN)
-    gene, tissue = ErrorSums(torch.device("cpu")), Moments(cells.store.n_genes + 1, torch.device("cpu"))
-    tissue_error = 0.0
+    tables_TN = mean_tables(sums_2TN).float()
+    low_rank = world.by_first(lambda: fit(cells, config))
+    scores = {name: ControlScore(cells.store.n_genes + 1) for name in ("gene_mean", "tissue_mean", "low_rank")}
     for rows, masked in held_out_parts(cells, config, world):
-        table_BN = tables_TN[[tissues.get(int(tissue_of[r]), 0) if r >= 0 else 0 for r in rows]].float()
         labels_BN = masked.labels_BN
         entries_BN = masked.replaced_BN & (labels_BN != 0)
-        gene.sums_32[0, 0] += (tables_TN[0].float() - labels_BN)[entries_BN].double().square().sum()
-        gene.sums_32[0, 1] += entries_BN.sum()
-        tissue_error += float((table_BN - labels_BN)[entries_BN].double().square().sum())
-        tissue.add(table_BN, labels_BN, entries_BN)
-    total, n, by_tissue = world.total(torch.tensor([*gene.sums_32[0].tolist(), tissue_error]).double()).tolist()
+        places = [tissues.get(int(tissue_of[row]), 0) if row >= 0 else 0 for row in rows]
+        scores["gene_mean"].add(tables_TN[0].expand_as(labels_BN), labels_BN, entries_BN)
+        scores["tissue_mean"].add(tables_TN[places], labels_BN, entries_BN)
+        scores["low_rank"].add(low_rank.predict(masked.masked_BN), labels_BN, entries_BN)
+    found = {name: score.result(world) for name, score in scores.items()}
     result = {
-        "baseline_gene_mean": total / n if n else None,
-        "baseline_tissue_mean": by_tissue / n if n else None,
-        "baseline_tissue_mean_correlation": mean_correlation(world.total(tissue.sums_6N))[0],
+        **{f"baseline_{name}": error for name, (error, _) in found.items()},
+        **{f"baseline_{name}_correlation": found[name][1] for name in ("tissue_mean", "low_rank")},
+        "baseline_low_rank_components": low_rank.rank,
     }
     world.by_first(lambda: write_json(path, result))
-    return result
+    return dict(sorted(result.items()))  # as the file has them
+
+
+def beats_low_rank(line: Mapping[str, Any]) -> bool | None:
+    """Return whether the model's error on hidden expressed values is below that of the low-rank fit; None: unknown.
+
+    Parameters
+    ----------
+    line
+        Scores of :func:`evaluate` and :func:`baselines`.
+    """
+    model, control = line["held_out_loss_replaced"], line["baseline_low_rank"]
+    return None if model is None or control is None else model < control
 
 
 def tissue_sums(

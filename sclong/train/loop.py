@@ -29,7 +29,7 @@ from sclong.nn.dual_encoder import DualEncoder
 from sclong.runlog import LOGGER
 from sclong.seeding import derive_seed
 from sclong.train.dataset import PretrainingCells
-from sclong.train.evaluation import BASELINE_CELLS, baselines, evaluate
+from sclong.train.evaluation import BASELINE_CELLS, baselines, beats_low_rank, evaluate
 from sclong.train.identity import claim_work_dir, planned_identity
 from sclong.train.journal import Journal
 from sclong.train.loader import CellLoader
@@ -40,6 +40,9 @@ from sclong.train.step import Batch, DivergenceError, StepResult, training_step
 from sclong.train.stop import StopRequest, TrainingStoppedError
 
 __all__ = ["DivergenceError", "TrainingStoppedError", "choose_device", "pretrain"]
+
+SCORES = ("held_out_", "baseline_", "beats_")
+"""How the keys of an evaluation begin."""
 
 
 @dataclass
@@ -136,7 +139,7 @@ def pretrain(
             "held_out_donors": ", ".join(sorted(cells.donors)),
             "gene2vec": vectors_used,
             "baseline_cells": min(BASELINE_CELLS, len(cells.order.rows)),
-            **{key: value for key, value in last_line.items() if key.startswith(("held_out_", "baseline_"))},
+            **{key: value for key, value in last_line.items() if key.startswith(SCORES)},
             **config.model_dump(exclude=NO_EFFECT),
         }
         weights = replica.whole_state()
@@ -184,7 +187,7 @@ def run(training: Training, arch: Architecture) -> dict[str, Any]:
     with closing(journal):
         known = baselines(cells, config, world, work_dir / "baselines.json")
         if first == 1:
-            journal.write(step=0, cells=0, **evaluate(training.replica, cells, config), **known)
+            journal.write(step=0, cells=0, **scores(training, known))
         train(training, journal, first, known)
         return journal.last
 
@@ -226,7 +229,7 @@ def train(training: Training, journal: Journal, first: int, known: dict[str, flo
             raise
         line = line_of(step, result, rate, config)
         if step % config.validate_every == 0 or step == config.steps:
-            line |= evaluate(training.replica, training.cells, config) | known
+            line |= scores(training, known)
             LOGGER.info("%s", describe_evaluation(line))
         journal.write(**line)
         if step % config.checkpoint_every == 0 or step == config.steps or result.stop:
@@ -248,6 +251,12 @@ def train(training: Training, journal: Journal, first: int, known: dict[str, flo
                 "the training to go on to its last step",
                 f"start it again: it goes on at step {step + 1}",
             )
+
+
+def scores(training: Training, known: Mapping[str, float | None]) -> dict[str, Any]:
+    """Return the scores of the model and of the controls on held-out donors, and whether the model is the better."""
+    line = {**evaluate(training.replica, training.cells, training.config), **known}
+    return {**line, "beats_low_rank": beats_low_rank(line)}
 
 
 def batch_of(step: int, rows: np.ndarray, values_BN: torch.Tensor, world: World) -> Batch:
@@ -277,6 +286,7 @@ def describe_evaluation(line: Mapping[str, Any]) -> str:
         "hidden": "held_out_loss_replaced",
         "gene mean": "baseline_gene_mean",
         "tissue mean": "baseline_tissue_mean",
+        "low rank": "baseline_low_rank",
         "correlation": "held_out_gene_correlation",
     }
     values = ", ".join(f"{name} {line[key]:.4f}" for name, key in names.items() if line[key] is not None)

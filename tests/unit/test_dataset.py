@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from itertools import combinations
 from pathlib import Path
 
 import numpy as np
@@ -36,18 +37,29 @@ def test_a_step_may_be_longer_than_an_epoch() -> None:
 
 
 def test_held_out_names_follow_seed_and_share() -> None:
-    donors = [f"d{i}" for i in range(40)]
+    donors = {f"d{i}": 20 for i in range(40)}
     chosen = held_out_names(donors, 0.1, 0)
     assert len(chosen) == 4 and chosen < set(donors)
-    assert held_out_names(donors[::-1] * 3, 0.1, 0) == chosen, "order and number of cells do not matter"
+    assert held_out_names(dict(reversed(donors.items())), 0.1, 0) == chosen, "the order of donors does not matter"
     assert held_out_names(donors, 0.1, 1) != chosen
-    assert len(held_out_names(["a", "b", "c"], 0.01, 0)) == 1
-    assert len(held_out_names(["a", "b"], 0.99, 0)) == 1
+    assert held_out_names({"a": 9, "b": 5, "c": 7}, 0.01, 0) == {"b"}, "at least one: the smallest comes nearest"
+    assert len(held_out_names({"a": 1, "b": 1}, 0.99, 0)) == 1, "never all"
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_a_share_of_the_cells_is_held_out_not_of_the_donors(seed: int) -> None:
+    sizes = {"whole source": 7000, "big": 2500, **{f"d{i}": n for i, n in enumerate([400, 330, 260, 170, 90, 50])}}
+    total = sum(sizes.values())
+    subsets = [sum(part) for k in range(1, len(sizes)) for part in combinations(sizes.values(), k)]
+    for share in (0.05, 0.1, 0.2, 0.3):
+        held_out = sum(sizes[name] for name in held_out_names(sizes, share, seed))
+        nearest = min(abs(n - share * total) for n in subsets)
+        assert abs(held_out - share * total) == pytest.approx(nearest), "what trying all subsets finds"
 
 
 def test_one_donor_cannot_be_held_out() -> None:
     with pytest.raises(InputDataError, match="donor_column"):
-        held_out_names(["a", "a"], 0.1, 0)
+        held_out_names({"a": 5}, 0.1, 0)
 
 
 def test_cells_of_held_out_names_are_never_trained_on(tmp_path: Path) -> None:

@@ -21,7 +21,7 @@ from sclong.io.files import read_json
 from sclong.nn.dual_encoder import DualEncoder
 from sclong.runlog import LOGGER
 from sclong.train import __main__ as command_line
-from sclong.train import evaluation, launch
+from sclong.train import evaluation, launch, low_rank
 from sclong.train.dataset import PretrainingCells
 from sclong.train.loop import pretrain
 from sclong.train.monitor import Monitor, training_flops
@@ -133,6 +133,12 @@ def test_baselines_are_means_of_expressed_training_values(corpus: tuple, tmp_pat
     assert found["baseline_tissue_mean"] == pytest.approx(np.mean(errors["tissue"]), rel=1e-5)
     assert found["baseline_tissue_mean"] < found["baseline_gene_mean"]
     assert len(held) and read_json(tmp_path / "baselines.json") == found
+    control, squares = low_rank.fit(cells, config), []
+    for _, (masked, labels, _, replaced) in evaluation.held_out_parts(cells, config, HERE):
+        squares += (control.predict(masked) - labels)[replaced].square().tolist()
+    assert found["baseline_low_rank"] == pytest.approx(np.mean(squares), rel=1e-5)
+    assert found["baseline_low_rank"] < found["baseline_gene_mean"]
+    assert found["baseline_low_rank_components"] == control.rank
 
 
 def test_tissue_or_gene_that_was_never_seen() -> None:
@@ -151,8 +157,18 @@ def test_held_out_scores_are_in_the_log_and_in_the_card(corpus: tuple, tmp_path:
     last = log_of(tmp_path)[-1]
     assert last["held_out_genes"] > 10 and -1 <= last["held_out_gene_correlation"] <= 1
     card = read_json(tmp_path / "export/config.json")["card"]
-    scores = {k: v for k, v in last.items() if k.startswith(("held_out_", "baseline_"))}
-    assert len(scores) >= 6 and {k: card[k] for k in scores} == scores and card["baseline_cells"] == 100
+    scores = {k: v for k, v in last.items() if k.startswith(("held_out_", "baseline_", "beats_"))}
+    assert len(scores) >= 10 and {k: card[k] for k in scores} == scores and card["baseline_cells"] == 100
+    assert card["beats_low_rank"] is False, "after four steps"
+    readme = (tmp_path / "export/README.md").read_text()
+    assert "does not beat a linear low-rank fit" in readme and f"{card['baseline_low_rank']:.3f}" in readme
+
+
+def test_only_a_model_that_beats_the_low_rank_fit_goes_unmarked() -> None:
+    line = {"held_out_loss_replaced": 0.2, "baseline_low_rank": 0.3, "baseline_low_rank_components": 5}
+    assert evaluation.beats_low_rank(line) is True
+    assert evaluation.beats_low_rank({**line, "held_out_loss_replaced": 0.3}) is False
+    assert evaluation.beats_low_rank({**line, "held_out_loss_replaced": None}) is None
 
 
 # ---------------------------------------------------------------- what a person watches
