@@ -23,6 +23,7 @@ HIDDEN_CURVES = (
     ("held_out_loss_replaced", "scLong", "#1b7837", "o-"),
     ("baseline_tissue_mean", "mean of the cell's tissue", "#3b75af", "--"),
     ("baseline_gene_mean", "mean of the gene", "#8c8c8c", ":"),
+    ("baseline_low_rank", "low-rank fit", "#d62728", "-."),
 )
 
 
@@ -105,7 +106,7 @@ def draw_models(axis: Axes, part: pd.DataFrame, scores: pd.DataFrame, places: Ma
 
 
 def training_figure(log: pd.DataFrame) -> str:
-    """Draw losses over optimiser steps, and beside them hidden values of held-out donors against two tables of means.
+    """Draw losses over optimiser steps, and beside them hidden values of held-out donors against three controls.
 
     Parameters
     ----------

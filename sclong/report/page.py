@@ -88,6 +88,7 @@ def write_page(
         ],
         models=plan.models,
         shown=sorted(set(table["model"])),
+        untaught=pretrained(plan),
         colours=ROLE_COLOURS,
         not_applicable=plan.rows.not_applicable(),
         skipped=plan.skipped,
@@ -136,20 +137,36 @@ def _unmatched(plan: Plan, benchmark: str) -> list[PaperNumber]:
     return [p for p in plan.benchmarks[benchmark].paper if p.model.lower() not in rows]
 
 
+def pretrained(plan: Plan) -> set[str]:
+    """Return the models that read the pretrained checkpoint, themselves or through another model's embedding."""
+    own = {name for name, card in plan.models.items() if card.checkpoint == "sclong"}
+    return own | {name for name, card in plan.models.items() if card.features_of in own}
+
+
 def hidden_values(log: pd.DataFrame) -> dict[str, Any] | None:
     """Return the last scores of hidden values on held-out donors, and what they say beside the baselines."""
-    if "baseline_gene_mean" not in log:
+    if "baseline_low_rank" not in log:
         return None
     last = log.dropna(subset=["held_out_loss_replaced"]).iloc[-1]
-    model, tables = last["held_out_loss_replaced"], (last["baseline_gene_mean"], last["baseline_tissue_mean"])
-    beaten = sum(model < table for table in tables)
+    controls = ("gene_mean", "tissue_mean", "low_rank")
+    model, errors = last["held_out_loss_replaced"], [last[f"baseline_{name}"] for name in controls]
+    beaten = [
+        name
+        for name, error in zip(("the gene's mean", "the tissue's mean", "the low-rank fit"), errors, strict=True)
+        if model < error
+    ]
     return {
         "model": model,
-        "gene_mean": tables[0],
-        "tissue_mean": tables[1],
+        **dict(zip(controls, errors, strict=True)),
+        "components": int(last["baseline_low_rank_components"]),
+        "low_rank_correlation": last["baseline_low_rank_correlation"],
         "correlation": last["held_out_gene_correlation"],
         "tissue_correlation": last["baseline_tissue_mean_correlation"],
-        "verdict": ("worse than both", "better than one of them", "better than both")[beaten],
+        "verdict": f"better than {' and '.join(beaten)}" if beaten else "better than none of them",
+        "warning": ""
+        if model < errors[-1]
+        else "On held-out donors the pretrained model is no better than a linear low-rank fit: its rows say nothing "
+        "about what pretraining can do.",
     }
 
 

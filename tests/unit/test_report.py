@@ -118,21 +118,31 @@ def test_rows_of_the_papers_protocol_are_hollow() -> None:
 
 
 @pytest.mark.parametrize(
-    ("model", "verdict"), [(0.2, "better than both"), (0.4, "better than one of them"), (0.9, "worse than both")]
+    ("model", "verdict", "warned"),
+    [
+        (0.1, "better than the gene's mean and the tissue's mean and the low-rank fit", False),
+        (0.25, "better than the gene's mean and the tissue's mean", True),
+        (0.4, "better than the gene's mean", True),
+        (0.9, "better than none of them", True),
+    ],
 )
-def test_hidden_values_stand_beside_the_two_tables_of_means(model, verdict):
+def test_hidden_values_stand_beside_three_controls(model, verdict, warned):
     line = {
         "baseline_gene_mean": 0.5,
         "baseline_tissue_mean": 0.3,
         "held_out_gene_correlation": 0.3,
         "baseline_tissue_mean_correlation": 0.1,
+        "baseline_low_rank": 0.2,
+        "baseline_low_rank_correlation": 0.2,
+        "baseline_low_rank_components": 10,
     }
     first = {"step": 0, "held_out_loss": 9.0, "held_out_loss_replaced": 9.0, **line}
     last = {"step": 2, "loss": 1.0, "held_out_loss": model, "held_out_loss_replaced": model, **line}
     log = pd.DataFrame([first, {"step": 1, "loss": 2.0}, last])
     hidden = hidden_values(log)
     assert (hidden["model"], hidden["gene_mean"], hidden["tissue_mean"]) == (model, 0.5, 0.3)
-    assert hidden["verdict"] == verdict
+    assert hidden["verdict"] == verdict and bool(hidden["warning"]) == warned
+    assert (hidden["low_rank"], hidden["components"]) == (0.2, 10)
     assert hidden_values(log[["step", "loss"]]) is None
     tissue_curve = "stroke: #3b75af"
     assert tissue_curve in training_figure(log)
