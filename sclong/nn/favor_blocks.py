@@ -12,8 +12,8 @@ values) of each product. The eps of all positions is a term of rank one: column 
 values. For keys, the stabilizer is a maximum over all positions: it is taken as it grows, and the context is rescaled
 when it does.
 
-Shapes: B cells, H heads, N positions, D width of a head, M random features, n positions of a block, E = D + 1 (values,
-and a column of ones that sums the features).
+Shapes: B cells, H heads (of a cell, or of a group of cells side by side), N positions, D width of a head, M random
+features, n positions of a block, E = D + 1 (values, and a column of ones that sums the features).
 """
 
 from __future__ import annotations
@@ -35,6 +35,20 @@ def _blocks(n_positions: int, heads: int, features: int, like: torch.Tensor) -> 
     length = max(1, min(n_positions, budget // (heads * features * 4)))
     starts = range(0, n_positions, length)
     return like.new_empty(heads * length * features), (slice(s, min(s + length, n_positions)) for s in starts)
+
+
+def _groups(qkv_BN3HD: torch.Tensor, features: int, together: bool) -> list[slice]:
+    """Return the groups of cells that are computed together: those whose features fit the buffer, else single cells."""
+    cells, n_positions, _, heads, _ = qkv_BN3HD.shape
+    budget = BLOCK_BYTES["cuda" if qkv_BN3HD.is_cuda else "cpu"]
+    size = max(1, budget // (heads * n_positions * features * 4)) if together else 1
+    return [slice(start, min(start + size, cells)) for start in range(0, cells, size)]
+
+
+def _as_heads(x_GNTHD: torch.Tensor) -> torch.Tensor:
+    """Return the heads of a group of cells side by side, (T, G * H, N, D): a view of a single cell, else a copy."""
+    group, n_positions, kinds, heads, dim = x_GNTHD.shape
+    return x_GNTHD.permute(2, 0, 3, 1, 4).reshape(kinds, group * heads, n_positions, dim)
 
 
 def _wide(dtype: torch.dtype) -> torch.dtype:
@@ -59,7 +73,7 @@ def _softmax(s_HnM: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
 def _key_context(
     k_HND: torch.Tensor, v_HND: torch.Tensor, directions_HDM: torch.Tensor
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Return one cell's context without eps (H, M, E), stabilizer (H,), and ln Z + max - h and max per key (H, N)."""
+    """Return the context without eps (H, M, E), stabilizer (H,), and ln Z + max - h and max per key (H, N)."""
     heads, n_positions, dim = k_HND.shape
     wide = _wide(k_HND.dtype)
     features = directions_HDM.shape[-1]
@@ -83,9 +97,9 @@ def _key_context(
 
 
 def _query(
-    q_HND: torch.Tensor, context_HME: torch.Tensor, directions_HDM: torch.Tensor, out_NHD: torch.Tensor
+    q_HND: torch.Tensor, context_HME: torch.Tensor, directions_HDM: torch.Tensor, out_HND: torch.Tensor
 ) -> torch.Tensor:
-    """Write one cell's attended values; return the denominators (H, N)."""
+    """Write attended values; return the denominators (H, N)."""
     heads, n_positions, dim = q_HND.shape
     buffer, blocks = _blocks(n_positions, heads, directions_HDM.shape[-1], q_HND)
     low_HME = context_HME.to(q_HND.dtype)
@@ -96,41 +110,52 @@ def _query(
         p_HnM, z_Hn = _softmax(s_HnM)
         y_HnE = torch.bmm(p_HnM, low_HME) * (z_Hn * (-half_norm_Hn).exp()).unsqueeze(-1) + floor_H1E
         denominator_HN[:, block] = y_HnE[..., dim]
-        out_NHD[block] = (y_HnE[..., :dim] / y_HnE[..., dim:]).transpose(0, 1)
+        out_HND[:, block] = y_HnE[..., :dim] / y_HnE[..., dim:]
     return denominator_HN
 
 
 def blocked_attention(qkv_BN3HD: torch.Tensor, projection_MD: torch.Tensor, stabilizer: Stabilizer) -> torch.Tensor:
     """Return attended values, (B, N, H, D), of merged queries, keys and values.
 
-    Cells are computed one after the other, so that no number of a cell depends on how many others there are (but for
-    the stabilizer "global"). Random directions get no gradient.
+    Without gradients, cells are computed one after the other, so that no number of a cell depends on how many others
+    there are (but for the stabilizer "global"). In training, cells whose features fit the buffer together are computed
+    as one. Random directions get no gradient.
     """
-    return _BlockedFavor.apply(qkv_BN3HD, projection_MD, stabilizer)
+    together = torch.is_grad_enabled() and qkv_BN3HD.requires_grad
+    return _BlockedFavor.apply(qkv_BN3HD, projection_MD, stabilizer, together)
 
 
 class _BlockedFavor(torch.autograd.Function):
     """Attention over merged queries, keys and values; see :func:`blocked_attention`."""
 
     @staticmethod
-    def forward(ctx: Any, qkv_BN3HD: torch.Tensor, projection_MD: torch.Tensor, stabilizer: Stabilizer) -> torch.Tensor:
+    def forward(
+        ctx: Any, qkv_BN3HD: torch.Tensor, projection_MD: torch.Tensor, stabilizer: Stabilizer, together: bool
+    ) -> torch.Tensor:
         """Return attended values (B, N, H, D)."""
         with torch.autocast(qkv_BN3HD.device.type, enabled=False):
-            return _forward(ctx, qkv_BN3HD, projection_MD, stabilizer)
+            return _forward(ctx, qkv_BN3HD, projection_MD, stabilizer, together)
 
     @staticmethod
-    def backward(ctx: Any, *grads: torch.Tensor) -> tuple[torch.Tensor, None, None]:
+    def backward(ctx: Any, *grads: torch.Tensor) -> tuple[torch.Tensor, None, None, None]:
         """Return the gradient of the merged queries, keys and values."""
         with torch.autocast(grads[0].device.type, enabled=False):
-            return _backward(ctx, grads[0]), None, None
+            return _backward(ctx, grads[0]), None, None, None
 
 
-def _forward(ctx: Any, qkv_BN3HD: torch.Tensor, projection_MD: torch.Tensor, stabilizer: Stabilizer) -> torch.Tensor:
+def _forward(
+    ctx: Any, qkv_BN3HD: torch.Tensor, projection_MD: torch.Tensor, stabilizer: Stabilizer, together: bool
+) -> torch.Tensor:
     cells, n_positions, _, heads, dim = qkv_BN3HD.shape
-    directions_HDM = (dim**-0.25 * projection_MD).to(qkv_BN3HD.dtype).T.expand(heads, dim, -1)
-    keys_values = (qkv_BN3HD[b].permute(1, 2, 0, 3)[1:].unbind() for b in range(cells))
-    parts = [_key_context(k_HND, v_HND, directions_HDM) for k_HND, v_HND in keys_values]
-    context_BHME, reference_BH, log_weight_BHN, top_BHN = (torch.stack(part) for part in zip(*parts, strict=True))
+    directions_DM = (dim**-0.25 * projection_MD).to(qkv_BN3HD.dtype).T
+    groups = _groups(qkv_BN3HD, len(projection_MD), together)
+    parts = []
+    for group in groups:
+        _, k_HND, v_HND = _as_heads(qkv_BN3HD[group]).unbind()
+        parts.append(_key_context(k_HND, v_HND, directions_DM.expand(len(k_HND), dim, -1)))
+    context_BHME, reference_BH, log_weight_BHN, top_BHN = (
+        torch.cat(part).unflatten(0, (cells, heads)) for part in zip(*parts, strict=True)
+    )
     scope = {"per_head": (), "per_cell": (1,), "global": (0, 1)}[stabilizer]
     stabilizer_BH = reference_BH.amax(scope, keepdim=True).expand_as(reference_BH) if scope else reference_BH
     bare_BHME = context_BHME * (reference_BH - stabilizer_BH).exp()[..., None, None]
@@ -143,9 +168,16 @@ def _forward(ctx: Any, qkv_BN3HD: torch.Tensor, projection_MD: torch.Tensor, sta
     )
     context_BHME = bare_BHME + EPS * sums_BHE.unsqueeze(2)
     out_BNHD = torch.empty_like(qkv_BN3HD[:, :, 0], memory_format=torch.contiguous_format)
-    denominator_BHN = torch.stack(
-        [_query(qkv_BN3HD[b, :, 0].transpose(0, 1), context_BHME[b], directions_HDM, out_BNHD[b]) for b in range(cells)]
-    )
+    denominators = []
+    for group in groups:
+        q_HND = _as_heads(qkv_BN3HD[group, :, :1])[0]
+        single = group.stop - group.start == 1
+        out_HND = out_BNHD[group.start].transpose(0, 1) if single else torch.empty_like(q_HND)
+        context_HME = context_BHME[group].flatten(0, 1)
+        denominators.append(_query(q_HND, context_HME, directions_DM.expand(len(q_HND), dim, -1), out_HND))
+        if not single:
+            out_BNHD[group] = out_HND.unflatten(0, (-1, heads)).transpose(1, 2)
+    denominator_BHN = torch.cat(denominators).unflatten(0, (cells, heads))
     ctx.save_for_backward(
         qkv_BN3HD,
         projection_MD,
@@ -155,38 +187,44 @@ def _forward(ctx: Any, qkv_BN3HD: torch.Tensor, projection_MD: torch.Tensor, sta
         out_BNHD,
         denominator_BHN,
     )
-    ctx.stabilizer = stabilizer
+    ctx.stabilizer, ctx.together = stabilizer, together
     return out_BNHD
 
 
 def _backward(ctx: Any, dout_BNHD: torch.Tensor) -> torch.Tensor:
     qkv_BN3HD, projection_MD, context_BHME, log_weight_BHN, highest_BHN, out_BNHD, denominator_BHN = ctx.saved_tensors
-    dim = qkv_BN3HD.shape[-1]
-    directions_HDM = (dim**-0.25 * projection_MD).to(qkv_BN3HD.dtype).T.expand(qkv_BN3HD.shape[3], dim, -1)
+    cells, _, _, heads, dim = qkv_BN3HD.shape
+    directions_DM = (dim**-0.25 * projection_MD).to(qkv_BN3HD.dtype).T
     through = ctx.stabilizer != "per_head"
     dqkv_BN3HD = torch.empty_like(qkv_BN3HD, memory_format=torch.contiguous_format)
-    lost_BH = []
-    for b in range(len(qkv_BN3HD)):
-        q_HND, k_HND, v_HND = qkv_BN3HD[b].permute(1, 2, 0, 3)
-        dq_HND, dk_HND, dv_HND = dqkv_BN3HD[b].permute(1, 2, 0, 3)
+    lost = []
+    for group in _groups(qkv_BN3HD, len(projection_MD), ctx.together):
+        q_HND, k_HND, v_HND = _as_heads(qkv_BN3HD[group]).unbind()
+        single = group.stop - group.start == 1
+        dqkv_3HND = dqkv_BN3HD[group.start].permute(1, 2, 0, 3) if single else q_HND.new_empty(3, *q_HND.shape)
+        dq_HND, dk_HND, dv_HND = dqkv_3HND.unbind()
+        directions_HDM = directions_DM.expand(len(q_HND), dim, -1)
         dcontext_HME = _query_backward(
             q_HND,
-            context_BHME[b],
+            context_BHME[group].flatten(0, 1),
             directions_HDM,
-            out_BNHD[b].transpose(0, 1),
-            denominator_BHN[b],
-            dout_BNHD[b].transpose(0, 1),
+            _as_heads(out_BNHD[group].unsqueeze(2))[0],
+            denominator_BHN[group].flatten(0, 1),
+            _as_heads(dout_BNHD[group].unsqueeze(2))[0],
             dq_HND,
             through,
         )
-        lost_BH.append(_key_backward(k_HND, v_HND, dcontext_HME, directions_HDM, log_weight_BHN[b], dk_HND, dv_HND))
+        log_weight_HN = log_weight_BHN[group].flatten(0, 1)
+        lost.append(_key_backward(k_HND, v_HND, dcontext_HME, directions_HDM, log_weight_HN, dk_HND, dv_HND))
+        if not single:
+            dqkv_BN3HD[group] = dqkv_3HND.unflatten(1, (-1, heads)).permute(1, 3, 0, 2, 4)
     if through:
         _through_the_stabilizer(
             qkv_BN3HD[:, :, 1],
             dqkv_BN3HD[:, :, 1],
-            directions_HDM[0],
+            directions_DM,
             highest_BHN,
-            torch.stack(lost_BH),
+            torch.cat(lost).unflatten(0, (cells, heads)),
             ctx.stabilizer,
         )
     return dqkv_BN3HD
@@ -202,7 +240,7 @@ def _query_backward(
     dq_HND: torch.Tensor,
     through: bool,
 ) -> torch.Tensor:
-    """Write one cell's gradient of the queries; return that of the context (H, M, E)."""
+    """Write the gradient of the queries; return that of the context (H, M, E)."""
     heads, n_positions, dim = q_HND.shape
     features = directions_HDM.shape[-1]
     wide = context_HME.dtype
@@ -239,7 +277,7 @@ def _key_backward(
     dk_HND: torch.Tensor,
     dv_HND: torch.Tensor,
 ) -> torch.Tensor:
-    """Write one cell's gradients of keys and values, the stabilizer held; return minus the stabilizer's (H,)."""
+    """Write the gradients of keys and values, the stabilizer held; return minus the stabilizer's (H,)."""
     heads, n_positions, dim = k_HND.shape
     wide = dcontext_HME.dtype
     buffer, blocks = _blocks(n_positions, heads, directions_HDM.shape[-1], k_HND)
