@@ -15,7 +15,7 @@ from performer_pytorch.performer_pytorch import gaussian_orthogonal_random_matri
 
 from sclong.nn import favor_blocks
 from sclong.nn.favor import favor_attention
-from sclong.nn.favor_features import n_random_features
+from sclong.nn.favor_features import n_random_features, oracle_attention
 
 STABILIZERS = ["per_head", "per_cell", "global"]
 
@@ -148,3 +148,25 @@ def test_features_of_all_positions_are_never_held() -> None:
     with Largest():
         favor_attention(leaf, directions, "per_cell", "blocks").sum().backward()
     assert largest == leaf.numel() < 20_000 * 2 * 266 * np.float64(0.8)
+
+
+@pytest.mark.parametrize("stabilizer", ["per_head", "per_cell", "global"])
+@pytest.mark.parametrize("cells_together", [1, 2, 5])
+def test_cells_together_and_apart_are_the_same(
+    stabilizer: str, cells_together: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Five cells, in groups of one, of two (and one left over), of five: values and the gradient of all inputs."""
+    generator = torch.Generator().manual_seed(0)
+    qkv = torch.randn(5, 13, 3, 2, 8, generator=generator, dtype=torch.float64)
+    directions = torch.randn(16, 8, generator=generator, dtype=torch.float64)
+    weight = torch.randn(5, 13, 2, 8, generator=generator, dtype=torch.float64)
+    monkeypatch.setitem(favor_blocks.BLOCK_BYTES, "cpu", cells_together * 2 * 13 * 16 * 4)
+    mine = qkv.clone().requires_grad_()
+    out = favor_blocks.blocked_attention(mine, directions, stabilizer)
+    (out * weight).sum().backward()
+    with torch.no_grad():
+        torch.testing.assert_close(out, favor_blocks.blocked_attention(qkv, directions, stabilizer))
+    q, k, v = (x.requires_grad_() for x in qkv.permute(2, 0, 3, 1, 4).contiguous().unbind())
+    (oracle_attention(q, k, v, directions, stabilizer).transpose(1, 2) * weight).sum().backward()
+    expected = torch.stack([q.grad, k.grad, v.grad]).permute(1, 3, 0, 2, 4)
+    torch.testing.assert_close(mine.grad, expected, rtol=1e-6, atol=1e-9)
