@@ -85,8 +85,8 @@ def pipeline() -> str:
     """Return the rule graph of the demo as a Mermaid picture, one box per kind of rule."""
     call = ["snakemake", "--rulegraph", "mermaid-js", "--config", "results_dir=results_picture", "--forceall", "all"]
     text = subprocess.run(call, cwd=ROOT, capture_output=True, text=True, check=True).stdout
-    names = dict(re.findall(r"^\s*(id\d+)\[(.+?)\]", text, flags=re.M))
-    kinds = {i: re.sub(r"^(prepare|split|predict|score)_.*", r"\1", n) for i, n in names.items()}
+    names: dict[str, str] = dict(re.findall(r"^\s*(id\d+)\[(.+?)\]", text, flags=re.M))
+    kinds = {i: re.sub(r"^(prepare|split|predict|score|pretrain)_.*", r"\1", n) for i, n in names.items()}
     edges = sorted({(kinds[a], kinds[b]) for a, b in re.findall(r"(id\d+) --> (id\d+)", text) if kinds[a] != kinds[b]})
     edges = [(a, b) for a, b in edges if b != "all"]
     label = {

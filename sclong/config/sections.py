@@ -132,6 +132,11 @@ class PretrainConfig(Strict):
         lt=1,
         description="share of the cells that is held out: the whole donors (or data sets) that come nearest to it",
     )
+    second_seed: int | None = Field(
+        default=None,
+        description="seed of a second pretraining (checkpoint and row sclong_seed1), so that tables show what the draw "
+        "of weights, cells and masks changes; null: none",
+    )
     workers: int = Field(default=0, ge=0, description="processes that read ahead, for each training process; 0: none")
     seed: int = 0
     parallel: Literal["none", "ddp", "fsdp"] = Field(
@@ -151,6 +156,12 @@ class PretrainConfig(Strict):
             raise ValueError(f"{count} processes need parallel: ddp or fsdp")
         if self.batch_size % count:
             raise ValueError(f"batch_size: {self.batch_size} cells cannot be shared equally by {count} processes")
+        return self
+
+    @model_validator(mode="after")
+    def _second_seed_is_another(self) -> PretrainConfig:
+        if self.second_seed == self.seed:
+            raise ValueError("second_seed must differ from seed: equal seeds are the same training")
         return self
 
     @model_validator(mode="after")
@@ -370,5 +381,6 @@ NO_EFFECT = {
     "explosion_factor",
     "peak_tflops",
     "tensorboard",
+    "second_seed",
 }
 """Keys of the configuration that may change while a training goes on (results change by rounding, if at all)."""

@@ -9,7 +9,7 @@ from pathlib import Path
 from sclong.benchmark.registry import load_tasks
 from sclong.config.cards import BenchmarkCard, DataSpec, ModelCard
 from sclong.config.load import Config, all_cards, load_architecture, load_config, select_cards
-from sclong.config.sections import Architecture
+from sclong.config.sections import Architecture, PretrainConfig
 from sclong.errors import CardError, ConfigError
 from sclong.io.sources import Source, load_sources
 from sclong.plan.addresses import Paths
@@ -60,6 +60,15 @@ class Plan:
     def rows(self) -> Rows:
         """Which models run on which benchmarks."""
         return Rows(self.config, self.paths, self.benchmarks, self.models, self.data)
+
+    @cached_property
+    def trainings(self) -> dict[str, PretrainConfig]:
+        """Checkpoint -> settings of its pretraining: ``sclong``, and ``sclong_seed1`` where there is a second seed."""
+        settings = self.config.pretrain
+        out = {"sclong": settings}
+        if settings.second_seed is not None:
+            out["sclong_seed1"] = settings.model_copy(update={"seed": settings.second_seed})
+        return out
 
     @cached_property
     def corpus(self) -> CorpusPlan:

@@ -15,7 +15,7 @@ from sclong.provenance import environment
 from sclong.report.corpus_figure import corpus_figure
 from sclong.report.drawing import Drawing
 from sclong.report.figures import ROLE_COLOURS, scores_figure, training_figure
-from sclong.report.tables import read_metrics
+from sclong.report.tables import pretraining_effect, read_metrics
 
 if TYPE_CHECKING:
     from sclong.config.cards import PaperNumber
@@ -81,6 +81,7 @@ def write_page(
                 "figures": figures(plan, table, scores, name),
                 "matrix": matrix(table, name),
                 "notes": row_notes(plan, name),
+                "effect": effect(plan, scores, name),
                 "paper": table[(table["benchmark"] == name) & table["paper_value"].notna()].to_dict("records"),
                 "unmatched": _unmatched(plan, name),
             }
@@ -120,6 +121,14 @@ def figures(plan: Plan, summary: pd.DataFrame, scores: pd.DataFrame, benchmark: 
         predictions={model: Path(path) for model, path in plan.rows.pictured(benchmark).items()},
     )
     return [*standard, task.function("figure")(drawing)]
+
+
+def effect(plan: Plan, scores: pd.DataFrame, benchmark: str) -> list[dict[str, Any]]:
+    """Return what pretraining changes of the primary metric, scenario by scenario (:func:`.pretraining_effect`)."""
+    trained = [name for name in plan.trainings if name in plan.models]
+    metric = plan.benchmarks[benchmark].primary_metric
+    table = pretraining_effect(scores, benchmark, metric, trained, "sclong_random")
+    return [{str(key): value for key, value in row.items()} for row in table.to_dict("records")]
 
 
 def row_notes(plan: Plan, benchmark: str) -> dict[str, str]:

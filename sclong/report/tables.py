@@ -168,6 +168,46 @@ def _add_range(table: pd.DataFrame) -> pd.DataFrame:
     return table
 
 
+def pretraining_effect(
+    metrics: pd.DataFrame, benchmark: str, metric: str, trained: Sequence[str], untrained: str
+) -> pd.DataFrame:
+    """Compare pretrained models with the same network untrained, pretraining by pretraining.
+
+    Parameters
+    ----------
+    metrics
+        Rows as in ``<benchmark>_metrics.tsv``.
+    benchmark, metric
+        What is compared.
+    trained
+        Models of which each is a pretraining of its own; each counts with its mean over the seeds of heads.
+    untrained
+        The untrained twin.
+
+    Returns
+    -------
+    pd.DataFrame
+        One row per scenario with scenario, differences (list, one per pretraining; positive: pretraining is better),
+        mean, ci95_low, ci95_high (Student's t over pretrainings; NaN for one) and verdict: "better", "worse", or
+        "unclear" where pretrainings disagree. Empty where one of the models has no row.
+    """
+    rows = metrics[(metrics["benchmark"] == benchmark) & (metrics["metric"] == metric)]
+    columns = ["scenario", "differences", "mean", "ci95_low", "ci95_high", "verdict"]
+    out = []
+    for scenario, own in rows.groupby("scenario", sort=False):
+        means = own.groupby("model")["value"].mean()
+        found = [model for model in trained if model in means.index]
+        if untrained not in means.index or not found:
+            continue
+        sign = 1.0 if own["direction"].iloc[0] == "max" else -1.0
+        differences = [sign * float(means[model] - means[untrained]) for model in found]
+        mean, _, low, high = mean_interval(np.array(differences))
+        agree = {d > 0 for d in differences} if all(differences) else set()
+        verdict_ = {frozenset({True}): "better", frozenset({False}): "worse"}.get(frozenset(agree), "unclear")
+        out.append((scenario, differences, mean, low, high, verdict_))
+    return pd.DataFrame(out, columns=columns)
+
+
 def primary_table(summary: pd.DataFrame, columns: Sequence[str] = ("mean", "ci95_low", "ci95_high")) -> pd.DataFrame:
     """Return the rows of the primary metrics, for a reader: one line per benchmark, scenario and model."""
     rows = summary[summary["primary"].astype(str).str.lower() == "true"]

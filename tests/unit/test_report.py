@@ -9,7 +9,7 @@ from sclong.benchmark.statistics import mean_interval
 from sclong.config.cards import BenchmarkCard, DataSpec, PaperNumber
 from sclong.report.figures import scores_figure, training_figure
 from sclong.report.page import hidden_values
-from sclong.report.tables import paper_number, primary_table, summarize, verdict
+from sclong.report.tables import paper_number, pretraining_effect, primary_table, summarize, verdict
 
 SPEC = DataSpec(dataset="toy", inputs={}, split="none", comparable=True)
 CARD = BenchmarkCard(
@@ -147,3 +147,18 @@ def test_hidden_values_stand_beside_three_controls(model, verdict, warned):
     tissue_curve = "stroke: #3b75af"
     assert tissue_curve in training_figure(log)
     assert tissue_curve not in training_figure(log.drop(columns="baseline_tissue_mean"))
+
+
+@pytest.mark.parametrize(("direction", "verdict"), [("max", "better"), ("min", "worse")])
+def test_pretraining_is_compared_with_the_untrained_twin(direction: str, verdict: str) -> None:
+    table = metrics({"sclong": [0.6, 0.8], "sclong_seed1": [0.9], "sclong_random": [0.5, 0.5]}, direction=direction)
+    (row,) = pretraining_effect(table, "toy", "pearson", ["sclong", "sclong_seed1"], "sclong_random").to_dict("records")
+    sign = 1 if direction == "max" else -1
+    assert row["differences"] == pytest.approx([sign * 0.2, sign * 0.4])
+    assert (row["mean"], row["verdict"]) == (pytest.approx(sign * 0.3), verdict)
+    half = stats.t.ppf(0.975, 1) * 0.1
+    assert (row["ci95_low"], row["ci95_high"]) == pytest.approx((row["mean"] - half, row["mean"] + half))
+    table.loc[table["model"] == "sclong_seed1", "value"] = 0.4
+    found = pretraining_effect(table, "toy", "pearson", ["sclong", "sclong_seed1"], "sclong_random")
+    assert found["verdict"].tolist() == ["unclear"]
+    assert pretraining_effect(table, "toy", "pearson", ["sclong"], "none").empty

@@ -84,10 +84,10 @@ def gpus_of(model):
 
 
 def refuse_another_training():
-    """Before any output is removed: the training folder must hold no other training than the one that is planned."""
+    """Before any output is removed: no training folder may hold another training than the one that is planned."""
     try:
-        identity = planned_identity(plan.architecture, plan.config.pretrain)
-        check_work_dir(Path(result("training", "sclong")), identity)
+        for checkpoint, settings in plan.trainings.items():
+            check_work_dir(Path(result("training", checkpoint)), planned_identity(plan.architecture, settings))
     except SclongError as error:
         raise WorkflowError(str(error)) from None
 
@@ -100,7 +100,7 @@ def check_before_start():
         raise WorkflowError(str(blocked_error(plan, blocked)))
     fetched = sorted(str(f) for job in jobs if job.rule.name in ("fetch",) for f in job.output)
     lost = [f for f in fetched if plan.files.lost_path(f)]
-    if any(job.rule.name == "pretrain" for job in jobs):
+    if any(job.rule.name.startswith("pretrain") for job in jobs):
         refuse_another_training()
     if plan.config.offline and any(job.rule.name.startswith("census") for job in jobs):
         plan.files.require_local_census()

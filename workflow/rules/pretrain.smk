@@ -1,38 +1,41 @@
 from sclong.config.sections import NO_EFFECT
 from sclong.train.launch import resources as training_resources
 
-
 # Checkpoints of a training that runs are a side path (params), not outputs: Snakemake deletes the outputs of a job that
 # fails. A job that is killed finds them again and goes on.
-rule pretrain:
-    input:
-        shards=rules.shards.output.shards,
-        vocabulary=rules.vocabulary.output[0],
-        graph=rules.go_graph.output[0],
-        gene2vec=rules.gene2vec.output[0],
-    output:
-        checkpoint=directory(result("checkpoints", "sclong")),
-    log:
-        log_of("pretrain"),
-    benchmark:
-        usage_of("pretrain")
-    priority: 10
-    conda:
-        CONDA
-    threads: plan.config.pretrain.threads * plan.config.pretrain.processes
-    resources:
-        **training_resources(plan.config.pretrain),
-        mem_mb=grows((4000 if plan.config.preset == "demo" else 16000) * plan.config.pretrain.processes),
-        runtime=grows(30 if plan.config.preset == "demo" else 1440),
-    params:
-        work_dir=result("training", "sclong"),
-        architecture=plan.architecture.model_dump(),
-        config=plan.config.pretrain.model_dump(exclude=NO_EFFECT),
-        code=code_of("pretrain", TRAINING),
-    message:
-        "Pretraining scLong"
-    script:
-        "../scripts/pretrain.py"
+for checkpoint, settings in plan.trainings.items():
+
+    rule:
+        name:
+            checkpoint.replace("sclong", "pretrain")
+        input:
+            shards=rules.shards.output.shards,
+            vocabulary=rules.vocabulary.output[0],
+            graph=rules.go_graph.output[0],
+            gene2vec=rules.gene2vec.output[0],
+        output:
+            checkpoint=directory(result("checkpoints", checkpoint)),
+        log:
+            log_of(checkpoint.replace("sclong", "pretrain")),
+        benchmark:
+            usage_of(checkpoint.replace("sclong", "pretrain"))
+        priority: 10
+        conda:
+            CONDA
+        threads: settings.threads * settings.processes
+        resources:
+            **training_resources(settings),
+            mem_mb=grows((4000 if plan.config.preset == "demo" else 16000) * settings.processes),
+            runtime=grows(30 if plan.config.preset == "demo" else 1440),
+        params:
+            work_dir=result("training", checkpoint),
+            architecture=plan.architecture.model_dump(),
+            config=settings.model_dump(exclude=NO_EFFECT),
+            code=code_of("pretrain", TRAINING),
+        message:
+            f"Pretraining scLong, seed {settings.seed}"
+        script:
+            "../scripts/pretrain.py"
 
 
 rule initialise:

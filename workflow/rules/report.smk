@@ -37,7 +37,7 @@ rule report_page:
         genes=rules.corpus_summary.output.genes,
         leakage=rules.leakage.output[0],
         pictured=[f for b in plan.data for f in plan.rows.pictured(b).values()],
-        checkpoint=rules.pretrain.output.checkpoint,
+        checkpoint=result("checkpoints", "sclong"),
     output:
         report(
             result("report.html"),

@@ -7,6 +7,7 @@ with logged(snakemake) as log:
     from sclong.train.launch import launch
     from sclong.train.stop import RETRY, TrainingStoppedError
 
+    settings = make_plan(snakemake.config).config.pretrain
     try:
         launch(
             {
@@ -17,7 +18,7 @@ with logged(snakemake) as log:
                 "work_dir": snakemake.params.work_dir,
                 "export_dir": snakemake.output.checkpoint,
                 "architecture": snakemake.params.architecture,
-                "pretrain": make_plan(snakemake.config).config.pretrain.model_dump(),
+                "pretrain": {**settings.model_dump(), "seed": snakemake.params.config["seed"]},
             }
         )
     except TrainingStoppedError as stopped:
