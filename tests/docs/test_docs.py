@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import itertools
+import re
 import subprocess
 import sys
 import tomllib
@@ -41,3 +42,28 @@ def test_conda_file_installs_the_same(root: Path) -> None:
     env = yaml.safe_load((root / "envs/sclong.yaml").read_text())
     assert {"pip": ["-c constraints.txt", "-e .."]} in env["dependencies"]
     assert "python=3.11" in env["dependencies"]
+
+
+def test_links_between_pages_lead_somewhere(root: Path) -> None:
+    pages = [*root.glob("*.md"), *root.glob("docs/**/*.md"), *root.glob("sclong/**/*.md"), *root.glob("config/**/*.md")]
+    pages += [*root.glob("benchmarks/**/*.md")]
+    broken = []
+    for page in pages:
+        for link in re.findall(r"\]\(([^)\s]+)\)", page.read_text(encoding="utf-8")):
+            target = link.split("#")[0]
+            if target and "://" not in target and not (page.parent / target).exists():
+                broken.append(f"{page.relative_to(root)} -> {link}")
+    assert not broken
+
+
+def test_the_readme_fits_a_page(root: Path) -> None:
+    assert len((root / "README.md").read_text().splitlines()) <= 150
+
+
+def test_one_word_for_a_task_everywhere(root: Path) -> None:
+    from sclong.benchmark.registry import load_tasks
+
+    for name in load_tasks():
+        for place in (f"sclong/tasks/{name}/README.md", f"docs/tasks/{name}.md", f"tests/tasks/{name}"):
+            assert (root / place).exists(), place
+        assert list((root / "config/benchmarks" / name).glob("*.yaml")), name
