@@ -22,6 +22,12 @@ class Architecture(Strict):
     top_genes: int = Field(ge=1, description="L: number of highest values that the large encoder reads")
     base_dim: int = Field(ge=1, description="d: width of gene vectors")
     value_hidden_dim: int = Field(default=50, ge=1, description="hidden width of the expression value MLP")
+    gene_table_std: float = Field(
+        default=0.02,
+        gt=0,
+        description="spread of the random numbers that both gene tables start from where no Gene2Vec vectors are used; "
+        "tokens are added to them with a spread of 1",
+    )
     mini_depth: int = Field(ge=1, description="layers of the encoder of the remaining genes")
     mini_heads: int = Field(ge=1)
     mini_dim_head: int = Field(ge=2)

@@ -83,8 +83,8 @@ class DualEncoder(nn.Module):
         self.token_emb = ValueEncoder(arch.value_hidden_dim, dim)
         self.token_norm = nn.LayerNorm(dim)
         self.mask_emb = nn.Embedding(1, dim)
-        self.pos_emb = GeneTable(n_positions, dim)
-        self.go_conv = GoEncoder(n_positions, dim, go_graph, arch.kernels)
+        self.pos_emb = GeneTable(n_positions, dim, arch.gene_table_std)
+        self.go_conv = GoEncoder(n_positions, dim, go_graph, arch.kernels, arch.gene_table_std)
         options = PerformerOptions(
             arch.ff_mult,
             arch.stabilizer,

@@ -34,7 +34,15 @@ def _blocks(n_positions: int, heads: int, features: int, like: torch.Tensor) -> 
     budget = BLOCK_BYTES["cuda" if like.is_cuda else "cpu"]
     length = max(1, min(n_positions, budget // (heads * features * 4)))
     starts = range(0, n_positions, length)
-    return like.new_empty(heads * length * features), (slice(s, min(s + length, n_positions)) for s in starts)
+    # processors reduce half precisions slowly: there exponents and their softmax are float32, and only products are not
+    dtype = like.dtype if like.is_cuda else _wide(like.dtype)
+    buffer = like.new_empty(heads * length * features, dtype=dtype)
+    return buffer, (slice(s, min(s + length, n_positions)) for s in starts)
+
+
+def _low(buffer: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
+    """Return where the features of a block are put for products: the buffer itself where it has their precision."""
+    return buffer if buffer.dtype == dtype else torch.empty_like(buffer, dtype=dtype)
 
 
 def _groups(qkv_BN3HD: torch.Tensor, features: int, together: bool) -> list[slice]:
@@ -60,14 +68,16 @@ def _rows(buffer: torch.Tensor, x_HnD: torch.Tensor, directions_HDM: torch.Tenso
     """Return exponents of a block, in the buffer, and half the squared norms (H, n)."""
     heads, n, dim = x_HnD.shape
     s_HnM = buffer[: heads * n * directions_HDM.shape[-1]].view(heads, n, -1)
-    torch.bmm(x_HnD, directions_HDM, out=s_HnM)
+    torch.bmm(x_HnD.to(buffer.dtype), directions_HDM.to(buffer.dtype), out=s_HnM)
     return s_HnM, 0.5 * dim**-0.5 * x_HnD.to(_wide(x_HnD.dtype)).square().sum(-1)
 
 
-def _softmax(s_HnM: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Turn exponents into their softmax, in place; return it and Z (H, n), in units of the largest exponential."""
+def _softmax(s_HnM: torch.Tensor, low: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Turn exponents into their softmax, in `low`; return it and Z (H, n), in units of the largest exponential."""
     p_HnM = torch.softmax(s_HnM, -1, out=s_HnM)
-    return p_HnM, p_HnM.amax(-1).to(_wide(p_HnM.dtype)).reciprocal()
+    z_Hn = p_HnM.amax(-1).to(_wide(p_HnM.dtype)).reciprocal()
+    low_HnM = low[: p_HnM.numel()].view_as(p_HnM)
+    return (p_HnM if low.dtype == p_HnM.dtype else low_HnM.copy_(p_HnM)), z_Hn
 
 
 def _key_context(
@@ -78,6 +88,7 @@ def _key_context(
     wide = _wide(k_HND.dtype)
     features = directions_HDM.shape[-1]
     buffer, blocks = _blocks(n_positions, heads, features, k_HND)
+    low = _low(buffer, k_HND.dtype)
     context_HME = k_HND.new_zeros(heads, features, dim + 1, dtype=wide)
     reference_H = k_HND.new_full((heads,), -torch.inf, dtype=wide)
     log_weight_HN = k_HND.new_empty(heads, n_positions, dtype=wide)
@@ -85,7 +96,7 @@ def _key_context(
     for block in blocks:
         s_HnM, half_norm_Hn = _rows(buffer, k_HND[:, block], directions_HDM)
         top_HN[:, block] = s_HnM.amax(-1)
-        p_HnM, z_Hn = _softmax(s_HnM)
+        p_HnM, z_Hn = _softmax(s_HnM, low)
         log_weight_HN[:, block] = z_Hn.log() + top_HN[:, block] - half_norm_Hn
         higher_H = torch.maximum(reference_H, top_HN[:, block].amax(-1))
         weight_Hn1 = (log_weight_HN[:, block] - higher_H[:, None]).exp().unsqueeze(-1)
@@ -102,12 +113,13 @@ def _query(
     """Write attended values; return the denominators (H, N)."""
     heads, n_positions, dim = q_HND.shape
     buffer, blocks = _blocks(n_positions, heads, directions_HDM.shape[-1], q_HND)
+    low = _low(buffer, q_HND.dtype)
     low_HME = context_HME.to(q_HND.dtype)
     floor_H1E = EPS * context_HME.sum(1, keepdim=True)
     denominator_HN = torch.empty(heads, n_positions, dtype=context_HME.dtype, device=q_HND.device)
     for block in blocks:
         s_HnM, half_norm_Hn = _rows(buffer, q_HND[:, block], directions_HDM)
-        p_HnM, z_Hn = _softmax(s_HnM)
+        p_HnM, z_Hn = _softmax(s_HnM, low)
         y_HnE = torch.bmm(p_HnM, low_HME) * (z_Hn * (-half_norm_Hn).exp()).unsqueeze(-1) + floor_H1E
         denominator_HN[:, block] = y_HnE[..., dim]
         out_HND[:, block] = y_HnE[..., :dim] / y_HnE[..., dim:]
@@ -245,13 +257,13 @@ def _query_backward(
     features = directions_HDM.shape[-1]
     wide = context_HME.dtype
     buffer, blocks = _blocks(n_positions, heads, features, q_HND)
-    other = torch.empty_like(buffer)
+    low, other = _low(buffer, q_HND.dtype), torch.empty_like(buffer, dtype=q_HND.dtype)
     low_HEM = context_HME.to(q_HND.dtype).transpose(1, 2)
     directions_HMD = directions_HDM.transpose(1, 2)
     dcontext_HME = torch.zeros_like(context_HME)
     for block in blocks:
         s_HnM, half_norm_Hn = _rows(buffer, q_HND[:, block], directions_HDM)
-        p_HnM, z_Hn = _softmax(s_HnM)
+        p_HnM, z_Hn = _softmax(s_HnM, low)
         dy_HnD = dout_HND[:, block].to(wide) / denominator_HN[:, block].unsqueeze(-1)
         dy_HnE = torch.cat([dy_HnD, -(dy_HnD * out_HND[:, block]).sum(-1, keepdim=True)], -1)
         scaled_HnE = (dy_HnE * (z_Hn * (-half_norm_Hn).exp()).unsqueeze(-1)).to(q_HND.dtype)
@@ -281,14 +293,14 @@ def _key_backward(
     heads, n_positions, dim = k_HND.shape
     wide = dcontext_HME.dtype
     buffer, blocks = _blocks(n_positions, heads, directions_HDM.shape[-1], k_HND)
-    other = torch.empty_like(buffer)
+    low, other = _low(buffer, k_HND.dtype), torch.empty_like(buffer, dtype=k_HND.dtype)
     low_HME = dcontext_HME.to(k_HND.dtype)
     low_HEM = low_HME.transpose(1, 2)
     directions_HMD = directions_HDM.transpose(1, 2)
     floor_H1D = EPS * dcontext_HME.sum(1, keepdim=True)[..., :dim]
     total_H = dcontext_HME.new_zeros(heads)
     for block in blocks:
-        p_HnM, _ = _softmax(_rows(buffer, k_HND[:, block], directions_HDM)[0])
+        p_HnM, _ = _softmax(_rows(buffer, k_HND[:, block], directions_HDM)[0], low)
         weight_Hn1 = log_weight_HN[:, block].exp().unsqueeze(-1)
         u_HnD = torch.bmm(p_HnM, low_HME[..., :dim].contiguous())
         dv_HND[:, block] = weight_Hn1 * u_HnD + floor_H1D
@@ -312,12 +324,13 @@ def _through_the_stabilizer(
 ) -> None:
     """Add to the gradient of the keys what flows through the maximum; equal maxima share it evenly."""
     cell, head, position = highest_BHN.nonzero(as_tuple=True)
-    exponents_KM = k_BNHD[cell, position, head] @ directions_DM
+    wide_DM = directions_DM.to(lost_BH.dtype)
+    exponents_KM = k_BNHD[cell, position, head].to(lost_BH.dtype) @ wide_DM
     is_top_KM = (exponents_KM == exponents_KM.amax(-1, keepdim=True)).to(lost_BH.dtype)
     if stabilizer == "global":
         share_K = (lost_BH.sum() / is_top_KM.sum()).expand(len(cell))
     else:
         ties_B = lost_BH.new_zeros(len(lost_BH)).index_add_(0, cell, is_top_KM.sum(-1))
         share_K = (lost_BH.sum(1) / ties_B)[cell]
-    gradient_KD = -(is_top_KM * share_K[:, None]) @ directions_DM.T.to(lost_BH.dtype)
+    gradient_KD = -(is_top_KM * share_K[:, None]) @ wide_DM.T
     dk_BNHD.index_put_((cell, position, head), gradient_KD.to(dk_BNHD.dtype), accumulate=True)

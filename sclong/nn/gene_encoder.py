@@ -23,13 +23,13 @@ warnings.filterwarnings("ignore", message="Sparse CSR tensor support is in beta"
 
 
 class GeneTable(nn.Module):
-    """One trainable row per position."""
+    """One trainable row per position; at first random numbers with a spread of `std`."""
 
-    def __init__(self, n_positions: int, dim: int) -> None:
+    def __init__(self, n_positions: int, dim: int, std: float = 0.02) -> None:
         super().__init__()
         self.emb = nn.Embedding(n_positions, dim)
         if not self.emb.weight.is_meta:
-            nn.init.normal_(self.emb.weight, std=0.02)
+            nn.init.normal_(self.emb.weight, std=std)
 
     def forward(self) -> torch.Tensor:
         """Return all rows, (N, D)."""
@@ -55,14 +55,18 @@ class GoEncoder(nn.Module):
         Edges source -> target with weights; a gene without edges gets the bias alone.
     kernels
         "oracle": torch-geometric's SGConv. Otherwise one product with the sparse matrix S.
+    std
+        Spread of the random numbers that the table starts from.
     """
 
-    def __init__(self, n_positions: int, dim: int, graph: GoGraph, kernels: Kernels = "fast") -> None:
+    def __init__(
+        self, n_positions: int, dim: int, graph: GoGraph, kernels: Kernels = "fast", std: float = 0.02
+    ) -> None:
         super().__init__()
         self.kernels = kernels
         self.emb = nn.Embedding(n_positions, dim)
         if not self.emb.weight.is_meta:
-            nn.init.normal_(self.emb.weight, std=0.02)
+            nn.init.normal_(self.emb.weight, std=std)
         self.sim_layers = nn.ModuleList([SGConv(dim, dim, K=1, add_self_loops=False, bias=True)])
         targets_E = np.repeat(np.arange(len(graph.indptr) - 1), np.diff(graph.indptr))
         weights_E = graph.weights.astype(np.float32)

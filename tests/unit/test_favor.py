@@ -68,6 +68,29 @@ def test_equal_to_the_formula_with_all_gradients(stabilizer: str, scale: float, 
         assert torch.allclose(a.grad, b.grad, rtol=0, atol=1e-11 * float(b.grad.abs().max()))
 
 
+@pytest.mark.parametrize("shape", [(2, 3, 70, 16), (1, 2, 300, 32)])
+@pytest.mark.parametrize("stabilizer", list(MAXIMUM_OVER))
+def test_blocks_in_bfloat16_are_as_near_to_exact_arithmetic_as_the_oracle(
+    stabilizer: str, shape: tuple[int, ...]
+) -> None:
+    """On a processor exponents and their softmax are float32; the products with values are bfloat16."""
+
+    def run(kernels: str, dtype: torch.dtype) -> list[torch.Tensor]:
+        torch.manual_seed(3)
+        module = FavorAttention(shape[-1], stabilizer, kernels).to(dtype)
+        module.projection_matrix = module.projection_matrix.to(torch.bfloat16).to(dtype)
+        q, k, v = (t.detach().to(torch.bfloat16).to(dtype).requires_grad_() for t in inputs(0.7, shape))
+        out = module(torch.stack([q, k, v]).permute(1, 3, 0, 2, 4)).transpose(1, 2)
+        torch.manual_seed(5)
+        (out * torch.randn(out.shape, dtype=torch.float64).to(torch.bfloat16).to(dtype)).sum().backward()
+        return [out.detach().double(), *(t.grad.double() for t in (q, k, v))]
+
+    mine, oracle, exact = run("blocks", torch.bfloat16), run("oracle", torch.bfloat16), run("oracle", torch.float64)
+    for name, value, other, expected in zip(("out", "dq", "dk", "dv"), mine, oracle, exact, strict=True):
+        error, allowed = ((x - expected).norm() / expected.norm() for x in (value, other))
+        assert error < 2 * allowed and error < 0.1, (name, error, allowed)
+
+
 def test_the_comparison_has_power() -> None:
     """Attention here is far from a plain mean of the values, and the stabilisers are far from each other."""
     q, k, v = inputs(1.0)
