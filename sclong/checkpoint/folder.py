@@ -16,6 +16,7 @@ from safetensors.torch import load_file, save_file
 
 from sclong import __version__
 from sclong.cells.normalize import Normalization
+from sclong.checkpoint.shipped import find_checkpoint
 from sclong.checkpoint.start import start_gene_tables
 from sclong.config.cards import describe_validation
 from sclong.config.sections import Architecture
@@ -207,7 +208,7 @@ def load_checkpoint(
     Parameters
     ----------
     folder
-        What :func:`save_checkpoint` wrote.
+        What :func:`save_checkpoint` wrote, or the name of a checkpoint that comes with the package.
     device
         "cpu" or "cuda".
     stabilizer
@@ -229,7 +230,7 @@ def load_checkpoint(
     DeviceError
         CUDA was asked for and is not there.
     """
-    folder = Path(folder)
+    folder = find_checkpoint(folder)
     missing = [name for name in FILES if not (folder / name).is_file()]
     if missing:
         raise CheckpointError(

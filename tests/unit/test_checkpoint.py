@@ -10,6 +10,8 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from sclong.checkpoint import shipped
+from sclong.checkpoint.compact import compact
 from sclong.checkpoint.folder import FILES, initialise, load_checkpoint
 from sclong.config.load import load_architecture
 from sclong.errors import CheckpointError, DeviceError, VocabularyMismatchError
@@ -128,3 +130,34 @@ def test_an_edited_vocabulary_and_a_foreign_one_are_errors(folder: Path) -> None
 def test_a_gpu_that_is_not_there_is_an_error(folder: Path) -> None:
     with pytest.raises(DeviceError, match="use device cpu"):
         load_checkpoint(folder, device="cuda")
+
+
+def test_a_compact_checkpoint_has_float16_weights_and_nearly_the_same_outputs(folder: Path, tmp_path: Path) -> None:
+    compact(folder, tmp_path / "small")
+    assert {t.dtype for t in load_file(tmp_path / "small" / "model.safetensors").values() if t.is_floating_point()} == {
+        torch.float16
+    }
+    whole, small = load_checkpoint(folder), load_checkpoint(tmp_path / "small")
+    assert {p.dtype for p in small.model.parameters()} == {torch.float32}
+    values = torch.cat([torch.rand(3, 20, generator=torch.Generator().manual_seed(1)), torch.zeros(3, 1)], 1)
+    expected, found = whole(values).gene_embeddings_BND, small(values).gene_embeddings_BND
+    assert 0 < (found - expected).norm() / expected.norm() < 2e-3
+    assert small.config["stored"] == {"dtype": "float16", "of": whole.hash}
+
+
+def test_weights_that_do_not_fit_float16_are_refused(folder: Path, tmp_path: Path) -> None:
+    state = load_file(folder / "model.safetensors")
+    save_file({**state, "exp_to_out.bias": state["exp_to_out.bias"] + 1e5}, folder / "model.safetensors")
+    with pytest.raises(CheckpointError, match=r"exp_to_out\.bias"):
+        compact(folder, tmp_path / "small")
+    assert not (tmp_path / "small").exists()
+
+
+def test_a_checkpoint_that_comes_with_the_package_has_a_name(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(shipped, "PLACES", (tmp_path / "nowhere", folder.parent))
+    assert shipped.shipped() == {"model": folder}
+    assert load_checkpoint("model").hash == load_checkpoint(folder).hash
+    with pytest.raises(CheckpointError, match="or one of 'model'"):
+        load_checkpoint("modle")
