@@ -67,3 +67,21 @@ def test_one_word_for_a_task_everywhere(root: Path) -> None:
         for place in (f"sclong/tasks/{name}/README.md", f"docs/tasks/{name}.md", f"tests/tasks/{name}"):
             assert (root / place).exists(), place
         assert list((root / "config/benchmarks" / name).glob("*.yaml")), name
+
+
+def test_code_that_pages_name_exists(root: Path) -> None:
+    """A path with a folder, in backticks, is a file of the project, from its top or from one of its folders."""
+    pages = [
+        *root.glob("*.md"),
+        *root.glob("docs/*.md"),
+        *root.glob("docs/tasks/*.md"),
+        *root.glob("docs/decisions/*.md"),
+    ]
+    foreign = {"openproblems/data/pancreas.py"}
+    wrong = []
+    for page in set(pages) - {root / "CHANGELOG.md"}:
+        for name in re.findall(r"`([a-z_]+/[a-z_/0-9]+\.(?:py|smk|yaml))`", page.read_text(encoding="utf-8")):
+            places = [root, *(root / folder for folder in ("sclong", "workflow", "config", "config/models"))]
+            if name not in foreign and not any((place / name).is_file() for place in places):
+                wrong.append(f"{page.relative_to(root)}: {name}")
+    assert not wrong
