@@ -24,6 +24,7 @@ HIDDEN_CURVES = (
     ("baseline_tissue_mean", "mean of the cell's tissue", "#3b75af", "--"),
     ("baseline_gene_mean", "mean of the gene", "#8c8c8c", ":"),
     ("baseline_low_rank", "low-rank fit", "#d62728", "-."),
+    ("baseline_nearest_cells", "nearest training cells", "#9467bd", ":"),
 )
 
 
@@ -106,7 +107,7 @@ def draw_models(axis: Axes, part: pd.DataFrame, scores: pd.DataFrame, places: Ma
 
 
 def training_figure(log: pd.DataFrame) -> str:
-    """Draw losses over optimiser steps, and beside them hidden values of held-out donors against three controls.
+    """Draw losses over optimiser steps, and beside them hidden values of held-out donors against four controls.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""How well hidden values of held-out donors are reconstructed: by the model, and by three controls.
+"""How well hidden values of held-out donors are reconstructed: by the model, and by four controls.
 
 Shapes: B cells of a pass, N positions (genes and PAD), T tissues.
 """
@@ -15,8 +15,8 @@ import torch
 from sclong.config.sections import PretrainConfig
 from sclong.io.files import read_json, write_json
 from sclong.seeding import derive_seed, rng
+from sclong.train import low_rank, nearest
 from sclong.train.dataset import PretrainingCells
-from sclong.train.low_rank import fit
 from sclong.train.masking import Masked, mask_values
 from sclong.train.parallel import Replica, World
 from sclong.train.step import ErrorSums, cells_per_pass, means, squared_errors
@@ -143,43 +143,50 @@ class ControlScore:
 
 
 def baselines(cells: PretrainingCells, config: PretrainConfig, world: World, path: Path) -> dict[str, float | None]:
-    """Return how three controls do on the held-out donors' hidden expressed values.
+    """Return how four controls do on the held-out donors' hidden expressed values.
 
     The gene mean is the mean of a gene's expressed values over a sample of `BASELINE_CELLS` training cells: hidden
     values are expressed ones, so that this is the best constant. The tissue mean is the same over the sample's cells
     of the held-out cell's tissue; where the gene is expressed in none of them, the gene mean; where it is expressed
-    nowhere, the mean of all expressed values. The low-rank fit is :mod:`sclong.train.low_rank`.
+    nowhere, the mean of all expressed values. The low-rank fit is :mod:`sclong.train.low_rank`, the nearest
+    training cells :mod:`sclong.train.nearest`.
 
     Computed once for a training, and read from `path` when it goes on.
 
     Returns
     -------
     dict
-        ``baseline_gene_mean``, ``baseline_tissue_mean``, ``baseline_low_rank``: mean squared errors, to be compared
-        with ``held_out_loss_replaced``; ``baseline_tissue_mean_correlation``, ``baseline_low_rank_correlation``: mean
-        correlation over genes (the gene mean's is 0); ``baseline_low_rank_components``: the chosen rank.
+        ``baseline_gene_mean``, ``baseline_tissue_mean``, ``baseline_low_rank``, ``baseline_nearest_cells``: mean
+        squared errors, to be compared with ``held_out_loss_replaced``; the same names with ``_correlation``: mean
+        correlation over genes (the gene mean's is 0); ``baseline_low_rank_components``,
+        ``baseline_nearest_cells_number``: the selected rank and number of neighbours.
     """
     known = world.by_first(lambda: read_json(path) if path.is_file() else None)
-    if known is not None and "baseline_low_rank" in known:
+    if known is not None and "baseline_nearest_cells" in known:
         return known
     tissue = cells.store.obs["tissue"].astype("category")  # codes: text for every cell of a large corpus would not fit
     tissue_of = tissue.cat.codes.to_numpy()
     tissues, sums_2TN = tissue_sums(cells, config, world, tissue_of)
     tables_TN = mean_tables(sums_2TN).float()
-    low_rank = world.by_first(lambda: fit(cells, config))
-    scores = {name: ControlScore(cells.store.n_genes + 1) for name in ("gene_mean", "tissue_mean", "low_rank")}
+    fitted = {
+        "low_rank": world.by_first(lambda: low_rank.fit(cells, config)),
+        "nearest_cells": world.by_first(lambda: nearest.fit(cells, config)),
+    }
+    scores = {name: ControlScore(cells.store.n_genes + 1) for name in ("gene_mean", "tissue_mean", *fitted)}
     for rows, masked in held_out_parts(cells, config, world):
         labels_BN = masked.labels_BN
         entries_BN = masked.replaced_BN & (labels_BN != 0)
         places = [tissues.get(int(tissue_of[row]), 0) if row >= 0 else 0 for row in rows]
         scores["gene_mean"].add(tables_TN[0].expand_as(labels_BN), labels_BN, entries_BN)
         scores["tissue_mean"].add(tables_TN[places], labels_BN, entries_BN)
-        scores["low_rank"].add(low_rank.predict(masked.masked_BN), labels_BN, entries_BN)
+        for name, control in fitted.items():
+            scores[name].add(control.predict(masked.masked_BN), labels_BN, entries_BN)
     found = {name: score.result(world) for name, score in scores.items()}
     result = {
         **{f"baseline_{name}": error for name, (error, _) in found.items()},
-        **{f"baseline_{name}_correlation": found[name][1] for name in ("tissue_mean", "low_rank")},
-        "baseline_low_rank_components": low_rank.rank,
+        **{f"baseline_{name}_correlation": found[name][1] for name in ("tissue_mean", *fitted)},
+        "baseline_low_rank_components": fitted["low_rank"].rank,
+        "baseline_nearest_cells_number": fitted["nearest_cells"].neighbours,
     }
     world.by_first(lambda: write_json(path, result))
     return dict(sorted(result.items()))  # as the file has them

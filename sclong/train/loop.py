@@ -287,6 +287,7 @@ def describe_evaluation(line: Mapping[str, Any]) -> str:
         "gene mean": "baseline_gene_mean",
         "tissue mean": "baseline_tissue_mean",
         "low rank": "baseline_low_rank",
+        "nearest cells": "baseline_nearest_cells",
         "correlation": "held_out_gene_correlation",
     }
     values = ", ".join(f"{name} {line[key]:.4f}" for name, key in names.items() if line[key] is not None)
