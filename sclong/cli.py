@@ -172,9 +172,17 @@ def _embed(args: argparse.Namespace) -> None:
 
 def _fetch(args: argparse.Namespace) -> None:
     from sclong.io.fetch import fetch_many
+    from sclong.io.lock import lock_path
     from sclong.io.sources import load_sources
 
-    fetch_many(args.sources, load_sources(args.table), args.data_dir, mirror=args.mirror, offline=args.offline)
+    fetch_many(
+        args.sources,
+        load_sources(args.table),
+        args.data_dir,
+        mirror=args.mirror,
+        offline=args.offline,
+        lock=lock_path(args.table),
+    )
 
 
 def _import_checkpoint(args: argparse.Namespace) -> None:

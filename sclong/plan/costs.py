@@ -221,10 +221,12 @@ def _fetching(plan: Plan, jobs: Sequence[Job], cells: int | None, counted: str) 
     keys = [path.removeprefix(below) for job in jobs if job.rule == "fetch" for path in job.outputs]
     status = availability(keys, plan.sources, plan.config.data_dir, plan.config.mirror, plan.config.offline)
     size = {
-        wanted: sum(plan.sources[key].bytes for key, state in status.items() if state == wanted)
+        wanted: sum(plan.sources[key].known_bytes or 0 for key, state in status.items() if state == wanted)
         for wanted in ("fetchable", "mirror")
     }
+    unknown = sum(plan.sources[key].known_bytes is None for key, state in status.items() if state != "here")
     rows = f"sizes of {len(keys)} rows of config/sources.tsv"
+    rows += f"; {unknown} of them have no published size and count 0" if unknown else ""
     out = [
         Figure("files to fetch over the network", size["fetchable"], "bytes", rows),
         Figure("files to copy from the mirror", size["mirror"], "bytes", rows),

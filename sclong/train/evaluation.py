@@ -168,10 +168,9 @@ def baselines(cells: PretrainingCells, config: PretrainConfig, world: World, pat
     tissue_of = tissue.cat.codes.to_numpy()
     tissues, sums_2TN = tissue_sums(cells, config, world, tissue_of)
     tables_TN = mean_tables(sums_2TN).float()
-    fitted = {
-        "low_rank": world.by_first(lambda: low_rank.fit(cells, config)),
-        "nearest_cells": world.by_first(lambda: nearest.fit(cells, config)),
-    }
+    linear = world.by_first(lambda: low_rank.fit(cells, config))
+    memory = world.by_first(lambda: nearest.fit(cells, config))
+    fitted = {"low_rank": linear.predict, "nearest_cells": memory.predict}
     scores = {name: ControlScore(cells.store.n_genes + 1) for name in ("gene_mean", "tissue_mean", *fitted)}
     for rows, masked in held_out_parts(cells, config, world):
         labels_BN = masked.labels_BN
@@ -179,14 +178,14 @@ def baselines(cells: PretrainingCells, config: PretrainConfig, world: World, pat
         places = [tissues.get(int(tissue_of[row]), 0) if row >= 0 else 0 for row in rows]
         scores["gene_mean"].add(tables_TN[0].expand_as(labels_BN), labels_BN, entries_BN)
         scores["tissue_mean"].add(tables_TN[places], labels_BN, entries_BN)
-        for name, control in fitted.items():
-            scores[name].add(control.predict(masked.masked_BN), labels_BN, entries_BN)
+        for name, predict in fitted.items():
+            scores[name].add(predict(masked.masked_BN), labels_BN, entries_BN)
     found = {name: score.result(world) for name, score in scores.items()}
     result = {
         **{f"baseline_{name}": error for name, (error, _) in found.items()},
         **{f"baseline_{name}_correlation": found[name][1] for name in ("tissue_mean", *fitted)},
-        "baseline_low_rank_components": fitted["low_rank"].rank,
-        "baseline_nearest_cells_number": fitted["nearest_cells"].neighbours,
+        "baseline_low_rank_components": linear.rank,
+        "baseline_nearest_cells_number": memory.neighbours,
     }
     world.by_first(lambda: write_json(path, result))
     return dict(sorted(result.items()))  # as the file has them

@@ -115,7 +115,7 @@ def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
 
 
 def row(url: str, body: bytes = BODY, access: str = "public", file: str = "file.bin") -> Source:
-    return Source("set", file, access, url, hashlib.sha256(body).hexdigest(), len(body), "CC0", "Somebody")
+    return Source("set", file, access, url, f"sha256:{hashlib.sha256(body).hexdigest()}", len(body), "CC0", "Somebody")
 
 
 @pytest.fixture
@@ -289,7 +289,7 @@ def test_wrong_bytes_are_discarded_and_both_hashes_named(server: Server, source:
         get(source, target)
     assert server.asked_ranges == [None, None]
     message = str(caught.value)
-    for word in (source.sha256, hashlib.sha256(WRONG).hexdigest(), source.url, "curl", str(target)):
+    for word in (source.hash.partition(":")[2], hashlib.sha256(WRONG).hexdigest(), source.url, "curl", str(target)):
         assert word in message
     assert folder(target.parent) == []
 
@@ -447,7 +447,7 @@ def test_offline_lists_everything_that_is_missing_at_once(tmp_path: Path) -> Non
         fetch_many(sources, sources, tmp_path, offline=True)
     assert "3 of 4 files could not be had (offline)" in caught.value.found
     for source in rows:
-        assert f"  {source.key}\n    url:     {source.url}\n    sha256:  {source.sha256}" in caught.value.found
+        assert f"  {source.key}\n    url:     {source.url}\n    hash:    {source.hash}" in caught.value.found
         assert str(local_path(source, tmp_path)) in caught.value.found
     assert "  here/file.bin\n" not in caught.value.found
 
@@ -559,7 +559,7 @@ def test_a_package_without_the_member_or_with_other_bytes(
     with pytest.raises(FetchError, match="has no member demo_pkg/other"):
         get(replace(package, url="pypi:demo-pkg==1.0#demo_pkg/other"), target)
     with pytest.raises(FetchError, match="wrong bytes"):
-        get(replace(package, sha256="0" * 64), target)
+        get(replace(package, hash="sha256:" + "0" * 64), target)
     assert folder(target.parent) == []
 
 

@@ -13,7 +13,7 @@ from sclong.errors import ConfigError, FetchError
 from sclong.io.files import sha256_file
 from sclong.io.sources import COLUMNS, availability, load_sources, local_path, missing_error, missing_report
 
-SHA = "ab" * 32
+SHA = "sha256:" + "ab" * 32
 GOOD = {
     "web": ["web", "a b.csv", "public", "https://example.org/a%20b.csv", SHA, "10", "CC0", "Somebody 2020"],
     "pkg": ["pkg", "m.obo", "package", "pypi:Some.Pkg==1.0#some/m.obo", SHA, "0", "MIT", "Somebody"],
@@ -49,14 +49,15 @@ def test_rows_are_read_as_they_are(tmp_path: Path, end: str) -> None:
     [
         ("access", "private", "private"),
         ("url", "ftp://example.org/a", "ftp://"),
-        ("url", "https://example.org/a b.csv", "without blanks"),
+        ("url", "https://example.org/a b.csv", "blanks between"),
         ("url", "pypi:pkg#member", "pypi:pkg#member"),
         ("url", "mirror-only: something", "access public"),
-        ("sha256", "ab" * 31, "64 hexadecimal"),
-        ("sha256", "AB" * 32, "lower case"),
+        ("hash", "sha256:" + "ab" * 31, "hexadecimal digits"),
+        ("hash", "sha256:" + "AB" * 32, "lower case"),
+        ("hash", "ab" * 32, "gitblob:"),
+        ("url", "https://example.org/a ftp://example.org/a", "several"),
         ("bytes", "-1", "'-1'"),
         ("bytes", "1e6", "'1e6'"),
-        ("bytes", "", "''"),
         ("file", "../../passwd", "no path"),
         ("file", "..", "no path"),
         ("id", "", "no path"),
@@ -107,7 +108,10 @@ def test_availability_without_opening_a_socket(table: Path, tmp_path: Path, monk
     assert seen(mirror=str(mirror), offline=True) == ["missing", "missing", "mirror"]
     here = local_path(sources["web/a b.csv"], data)
     here.parent.mkdir(parents=True)
-    here.write_bytes(b"x")
+    for wrong in (b"", b"x"):  # an empty or a short file is not the file
+        here.write_bytes(wrong)
+        assert seen(mirror=mirror, offline=True) == ["missing", "missing", "mirror"]
+    here.write_bytes(b"0123456789")
     assert seen(mirror=mirror, offline=True) == ["here", "missing", "mirror"]
 
 
@@ -125,7 +129,7 @@ def test_the_report_says_all_that_is_needed_to_act_by_hand(table: Path) -> None:
     sources = load_sources(table)
     text = missing_report(KEYS, sources, "data")
     for source in sources.values():
-        for fact in (source.key, source.url, source.sha256, str(source.bytes), source.licence):
+        for fact in (source.key, source.url, source.hash, str(source.bytes), source.licence):
             assert fact in text
         assert str(local_path(source, "data")) in text
     assert "--output 'data/sources/web/a b.csv' https://example.org/a%20b.csv" in text
@@ -162,7 +166,7 @@ def test_the_mirror_has_the_files_of_the_table(root: Path, mirror: Path) -> None
             continue
         seen += 1
         size = path.stat().st_size
-        if size != source.bytes or (size < 2_000_000 and sha256_file(path) != source.sha256):
+        if size != source.bytes or (size < 2_000_000 and f"sha256:{sha256_file(path)}" != source.hash):
             wrong.append(source.key)
     assert seen
     assert not wrong

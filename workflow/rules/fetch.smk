@@ -16,7 +16,7 @@ rule fetch:
         mem_mb=grows(1000),
         runtime=grows(120),
     params:
-        sha256=lambda wildcards: plan.paths.sha256(f"{wildcards.source}/{wildcards.file}"),
+        hash=lambda wildcards: plan.paths.published_hash(f"{wildcards.source}/{wildcards.file}"),
         options=dict(mirror=plan.config.mirror, offline=plan.config.offline),
     message:
         "Fetching {wildcards.source}/{wildcards.file}"

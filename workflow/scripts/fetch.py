@@ -5,12 +5,18 @@ from sclong.runlog import logged
 with logged(snakemake):
     from sclong.errors import FetchError
     from sclong.io.fetch import fetch
+    from sclong.io.lock import lock_path
     from sclong.plan.advice import could_not_fetch
     from sclong.plan.plan import make_plan
 
     plan = make_plan(snakemake.config)
     source = plan.sources[f"{snakemake.wildcards.source}/{snakemake.wildcards.file}"]
     try:
-        fetch(source, snakemake.output[0], **snakemake.params.options)
+        fetch(
+            source,
+            snakemake.output[0],
+            lock=lock_path(f"{plan.config.cards_dir}/sources.tsv"),
+            **snakemake.params.options,
+        )
     except FetchError as error:
         raise could_not_fetch(plan, error) from error
