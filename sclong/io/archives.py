@@ -25,6 +25,7 @@ from sclong.io.download import (
     opened,
     part_file,
 )
+from sclong.io.hashes import file_hash
 from sclong.runlog import LOGGER
 
 BLOCK_BYTES = 4 << 20
@@ -146,6 +147,60 @@ def _zip_member(archive: IO[bytes] | io.BufferedReader, member: str) -> Iterator
             raise AddressError(f"{member}: {info.file_size} bytes in {info.compress_size}: not a file, an archive bomb")
         with opened_zip.open(info) as reader:
             yield reader
+
+
+@contextmanager
+def from_whole(url: str, digest: str, member: str, folder: Path, patience: Patience) -> Iterator[IO[bytes]]:
+    """Open a member of an archive whose own hash is published: the whole archive is fetched once and compared.
+
+    Parameters
+    ----------
+    url, digest
+        Address of the archive (zip, or tar of any compression), and its hash as ``KIND:DIGITS``.
+    member
+        Path in the archive.
+    folder
+        Where the archive is kept, by its hash, for its other members; it may be deleted at any time.
+    patience
+        How often a request that failed is repeated.
+
+    Raises
+    ------
+    AddressError
+        The address cannot give the archive, which is another one or has no such member.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    whole = folder / digest.replace(":", "-")
+    if not whole.is_file():
+        with part_file(whole) as (path, part):
+            if not whole.is_file():  # another process has fetched it while this one waited
+                try:
+                    complete(url, part, None, patience, label=url.rpartition("/")[2])
+                except WrongBytesError as error:
+                    part.truncate(0)
+                    raise AddressError(str(error)) from None
+                found = file_hash(path, digest.partition(":")[0])
+                if found != digest:
+                    part.truncate(0)
+                    raise AddressError(f"another archive: found {found}, expected {digest}")
+                path.replace(whole)
+    try:
+        with open(whole, "rb") as file:
+            if zipfile.is_zipfile(file):
+                with _zip_member(file, member) as reader:
+                    yield reader
+                return
+            file.seek(0)
+            copy = whole.with_name(f"{whole.name}.member")
+            with tarfile.open(fileobj=file, mode="r:*") as archive:
+                _copy_member(archive, member, copy)
+        try:
+            with open(copy, "rb") as reader:
+                yield reader
+        finally:
+            copy.unlink()
+    except (zipfile.BadZipFile, tarfile.TarError, EOFError) as error:
+        raise AddressError(f"the archive cannot be read: {error}") from None
 
 
 @contextmanager

@@ -18,21 +18,12 @@ from typing import IO
 from urllib.parse import quote
 
 from sclong.errors import FetchError
-from sclong.io.archives import from_tar, from_zip, limited_copy
+from sclong.io.archives import from_tar, from_whole, from_zip, limited_copy
 from sclong.io.download import AddressError, Patience, WrongBytesError, complete, part_file
 from sclong.io.files import atomic_path
 from sclong.io.lock import record_first_use
-from sclong.io.sources import (
-    Source,
-    by_hand,
-    fault,
-    is_http,
-    local_path,
-    mirror_folder,
-    missing_error,
-    select,
-    split_archive,
-)
+from sclong.io.missing import by_hand, missing_error
+from sclong.io.sources import Source, fault, is_http, local_path, mirror_folder, select, split_archive
 from sclong.runlog import LOGGER
 
 # ------------------------------------------------------------------ the whole
@@ -205,10 +196,12 @@ def _ways(
 
 
 def trust(source: Source, path: Path, lock: str | Path | None) -> None:
-    """Record hash and size of a file without a published hash, the first time that it is here."""
+    """Record hash and size of a file without a published hash of its own, the first time that it is here."""
     if source.known_hash or lock is None:
         return
     record_first_use(lock, source.key, path)
+    if source.archive_hash:
+        return
     LOGGER.warning(
         "%s: no hash is published for this file; its hash and size are now in %s: commit that file, so that everybody "
         "reads the same bytes",
@@ -222,6 +215,11 @@ def _from_origin(url: str, source: Source, destination: Path, patience: Patience
     form, archive, member = split_archive(url)
     if not form:
         _download(url, source, destination, patience)
+        return
+    if source.archive_hash:
+        folder = destination.parent.parent / ".archives"
+        with from_whole(archive, source.archive_hash, member, folder, patience) as reader:
+            _write_verified(reader, source, destination)
         return
     open_member = from_zip if form == "zip" else from_tar
     with (

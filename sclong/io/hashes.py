@@ -8,7 +8,11 @@ from pathlib import Path
 
 DIGITS = {"sha256": 64, "sha512": 128, "md5": 32, "gitblob": 40}
 """Hexadecimal digits of each kind of hash."""
-FORM = "sha256:, sha512:, md5: or gitblob: and the hexadecimal digits, lower case"
+OF_ARCHIVE = "archive-"
+"""Before a hash: it is that of the archive which a file is a member of."""
+FORM = (
+    "sha256:, sha512:, md5: or gitblob: and the hexadecimal digits, lower case (archive-sha256: of the whole archive)"
+)
 
 
 def is_hash(text: str) -> bool:

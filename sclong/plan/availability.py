@@ -9,7 +9,8 @@ from pathlib import Path
 from sclong.config.cards import BenchmarkCard, DataSpec
 from sclong.config.load import Config
 from sclong.errors import FetchError, listing
-from sclong.io.sources import availability, missing_report
+from sclong.io.missing import missing_report
+from sclong.io.sources import availability
 from sclong.plan.addresses import Paths, split_address
 
 

@@ -22,7 +22,8 @@ from sclong.io import archives
 from sclong.io.fetch import fetch, fetch_many
 from sclong.io.hashes import file_hash
 from sclong.io.lock import load_lock, lock_path
-from sclong.io.sources import COLUMNS, Source, by_hand, load_sources, missing_report, split_archive
+from sclong.io.missing import by_hand, missing_report
+from sclong.io.sources import COLUMNS, Source, load_sources, split_archive
 
 BODY = bytes(hashlib.sha256(b"body").digest() * 20_000)
 PAGE = b"<!DOCTYPE html>\n<html><title>Are you a robot?</title></html>"
@@ -253,6 +254,36 @@ def test_a_member_that_is_not_there_or_is_another_file(server: Server, target: P
     with pytest.raises(FetchError, match="cannot be read"):
         get(row(f"{form}+{server.url}/a#set/deep/file.bin", hash_of("sha256")), target, retries=0)
     assert not target.exists()
+
+
+@pytest.mark.parametrize("address", ["zip", "tar:gz"])
+def test_a_member_of_an_archive_whose_hash_is_published(
+    server: Server, target: Path, tmp_path: Path, address: str
+) -> None:
+    form, _, mode = address.partition(":")
+    server.files["/a"] = zipped() if form == "zip" else tarred(mode)
+    pinned = f"archive-{hash_of('sha256', server.files['/a'])}"
+    source = row(f"{form}+{server.url}/a#set/deep/file.bin", pinned)
+    assert source.pinned and not source.known_hash and "from an archive with sha256" in source.expected
+    get(source, target, lock=tmp_path / "lock.tsv")
+    assert target.read_bytes() == BODY
+    assert load_lock(tmp_path / "lock.tsv")["set/file.bin"][0] == hash_of("sha256")
+    asked = len(server.requests)
+    other = row(f"{form}+{server.url}/a#set/readme.txt", pinned)
+    get(other, target.with_name("other"))
+    assert target.with_name("other").read_bytes() == b"read me"
+    assert len(server.requests) == asked, "the archive is kept for its other members"
+
+    server.files["/b"] = server.files["/a"] + b"x"
+    wrong = row(f"{form}+{server.url}/b#set/deep/file.bin", f"archive-{hash_of('sha256', b'')}")
+    with pytest.raises(FetchError, match="another archive"):
+        get(wrong, target.with_name("third"))
+
+
+def test_a_hash_of_an_archive_needs_an_archive(tmp_path: Path) -> None:
+    path = table(tmp_path / "sources.tsv", row("https://example.org/file.bin", f"archive-{hash_of('sha256')}"))
+    with pytest.raises(ConfigError, match="of an archive"):
+        load_sources(path)
 
 
 def test_an_archive_bomb_is_refused(server: Server, target: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,7 +11,8 @@ import pytest
 
 from sclong.errors import ConfigError, FetchError
 from sclong.io.files import sha256_file
-from sclong.io.sources import COLUMNS, availability, load_sources, local_path, missing_error, missing_report
+from sclong.io.missing import missing_error, missing_report
+from sclong.io.sources import COLUMNS, availability, load_sources, local_path
 
 SHA = "sha256:" + "ab" * 32
 GOOD = {
