@@ -51,6 +51,20 @@ def read_deepdds_tpm(path: Path) -> anndata.AnnData:
     return _adata(path, np.log1p(values))
 
 
+def line_adata(path: Path, table: pd.DataFrame) -> anndata.AnnData:
+    """Return a table, lines x genes on a log scale, as AnnData.
+
+    Raises
+    ------
+    InputDataError
+        A line or gene that appears twice; a value that is missing, infinite or negative.
+    """
+    check_names(path, "line", table.index)
+    check_names(path, "gene", table.columns)
+    _check_nonnegative(path, table)
+    return _adata(path, table)
+
+
 def read_gdsc(path: Path, line_map: Path) -> anndata.AnnData:
     """Read GDSC expression standardised within each line; x - min(x) of the line is a non-negative input.
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from sclong.drugs.line_pickle import read_line_pickle
 from sclong.drugs.lines import read_lines_h5ad, write_lines
 from sclong.errors import InputDataError, listing
 from sclong.io.tables import read_tsv
@@ -19,7 +20,7 @@ def write_expression(inputs: Mapping[str, Any], genes: np.ndarray, cells: set[st
     Parameters
     ----------
     inputs
-        ``expression``; optional ``annotation`` and ``hgnc``: see :func:`.prepare`.
+        ``expression``; optional ``expression_genes``, ``annotation`` and ``hgnc``: see :func:`.prepare`.
     genes : (G,) str
         Genes of the signatures.
     cells
@@ -39,7 +40,8 @@ def write_expression(inputs: Mapping[str, Any], genes: np.ndarray, cells: set[st
         Negative values, a line or gene that stands twice, no gene of the signatures, or none of their lines.
     """
     path = inputs["expression"]
-    lines = read_lines_h5ad(path)
+    pickled = "expression_genes" in inputs
+    lines = read_line_pickle(Path(path), Path(inputs["expression_genes"])) if pickled else read_lines_h5ad(path)
     if "annotation" in inputs:
         lines.var_names = to_symbols(lines.var_names, inputs["annotation"])
     renamed = newer_names(genes, lines.var_names, inputs["hgnc"]) if "hgnc" in inputs else {}

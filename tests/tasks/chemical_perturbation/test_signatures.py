@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 from pathlib import Path
 
 import anndata
@@ -375,6 +376,54 @@ def test_gene_vectors_of_other_genes_are_refused(tmp_path: Path, genes: list[str
 
 
 # -------------------------------------------------------------------------------------------------------- real data
+
+
+def write_pickle(path: Path, lines: dict[str, np.ndarray], protocol: int = 3) -> Path:
+    path.write_bytes(pickle.dumps({np.str_(name): values for name, values in lines.items()}, protocol=protocol))
+    return path
+
+
+@pytest.mark.parametrize("protocol", [2, 3, 4, 5])
+def test_expression_may_be_a_pickle_of_arrays_as_published(tmp_path: Path, protocol: int) -> None:
+    """The layout of TranSiGen's modz_x1.pickle: cell line -> (1, genes) float64, genes in a table beside it."""
+    values = {"A375": np.array([[1.0, 2.0, 3.0, 4.0]]), "PC3": np.array([[4.0, 3.0, 2.0, 1.5]])}
+    inputs = inputs_of(tmp_path, [row("A"), row("B", cell_id="PC3")])
+    inputs["expression"] = write_pickle(tmp_path / "x1.pickle", values, protocol)
+    inputs["expression_genes"] = tmp_path / "genes.csv"
+    pd.DataFrame({"gene_id": range(4), "gene_symbol": GENES[::-1]}).to_csv(inputs["expression_genes"], index=False)
+    assert prepare(inputs, tmp_path / "out")["lines_with_expression"] == 2
+    found = anndata.read_h5ad(tmp_path / "out/expression.h5ad").to_df()
+    for line, row_of_line in values.items():
+        np.testing.assert_allclose(found.loc[line, GENES[::-1]], row_of_line[0], rtol=1e-6)
+
+
+class Harmful:
+    def __reduce__(self) -> tuple:
+        return (print, ("run",))
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (pickle.dumps({"A375": Harmful()}), "names builtins.print, which may run code"),
+        (pickle.dumps([1, 2]), "cannot be read"),
+        (b"no pickle", "cannot be read"),
+        (pickle.dumps({"A375": np.array([1.0])}), "cell line 'A375' has 1 values"),
+        (pickle.dumps({}), "no cell line"),
+        (pickle.dumps({"A375": np.array([1.0, np.nan, 1, 1])}), "A375"),
+        (pickle.dumps({"A375": np.array([1, "a", [], {}], dtype=object)}), "cannot be read"),
+    ],
+)
+def test_a_pickle_runs_nothing_and_must_fit(
+    tmp_path: Path, content: bytes, message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    inputs = inputs_of(tmp_path, [row("A")])
+    inputs["expression"], inputs["expression_genes"] = tmp_path / "x1.pickle", tmp_path / "genes.csv"
+    inputs["expression"].write_bytes(content)
+    pd.DataFrame({"gene_symbol": GENES}).to_csv(inputs["expression_genes"], index=False)
+    with pytest.raises(InputDataError, match=message):
+        prepare(inputs, tmp_path / "out")
+    assert "run" not in capsys.readouterr().out.split()
 
 
 @pytest.mark.mirror
