@@ -11,6 +11,7 @@ import numpy as np
 from sclong.drugs.lines import read_lines_h5ad, write_lines
 from sclong.errors import InputDataError, listing
 from sclong.io.tables import read_tsv
+from sclong.tasks.chemical_perturbation.transigen import read_transigen_lines
 
 
 def write_expression(inputs: Mapping[str, Any], genes: np.ndarray, cells: set[str], out: Path) -> dict[str, Any]:
@@ -19,7 +20,7 @@ def write_expression(inputs: Mapping[str, Any], genes: np.ndarray, cells: set[st
     Parameters
     ----------
     inputs
-        ``expression``; optional ``annotation`` and ``hgnc``: see :func:`.prepare`.
+        ``expression``; optional ``expression_genes``, ``annotation`` and ``hgnc``: see :func:`.prepare`.
     genes : (G,) str
         Genes of the signatures.
     cells
@@ -39,7 +40,8 @@ def write_expression(inputs: Mapping[str, Any], genes: np.ndarray, cells: set[st
         Negative values, a line or gene that stands twice, no gene of the signatures, or none of their lines.
     """
     path = inputs["expression"]
-    lines = read_lines_h5ad(path)
+    published = "expression_genes" in inputs
+    lines = read_transigen_lines(path, inputs["expression_genes"]) if published else read_lines_h5ad(path)
     if "annotation" in inputs:
         lines.var_names = to_symbols(lines.var_names, inputs["annotation"])
     renamed = newer_names(genes, lines.var_names, inputs["hgnc"]) if "hgnc" in inputs else {}

@@ -45,7 +45,8 @@ def prepare(inputs: Mapping[str, Any], options: Mapping[str, Any], out: Path) ->
     inputs
         ``signatures`` (one AnnData file, or tables in DeepCE's layout), ``drugs`` (pert_id and SMILES), ``expression``
         (AnnData: untreated expression of cell lines, non-negative; those of the signatures become expression.h5ad,
-        and a line without expression keeps its signatures). Optional: ``annotation``
+        and a line without expression keeps its signatures). Optional: ``expression_genes`` (a table with a column
+        gene_symbol: ``expression`` is then TranSiGen's pickle, see :func:`.read_transigen_lines`), ``annotation``
         (columns gene_id, gene_name: symbols, where the expression's genes are named by id), ``hgnc`` (HGNC's table:
         where signatures use older symbols), ``gene_vectors`` (:func:`read_gene_vectors`).
     options
