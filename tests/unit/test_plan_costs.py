@@ -179,9 +179,10 @@ def test_largest_request_of_a_kind_is_shown_and_kinds_are_put_together(root: Pat
 
 
 def test_notes_say_what_cannot_work(root: Path) -> None:
-    costs = work_out(
-        paper(root, pretrain={"micro_batch_size": None}), [Job("pretrain", 8, 16000, 1440, gpus=1)], Attempts(2)
+    plan = dataclasses.replace(
+        paper(root, pretrain={"micro_batch_size": None}), blocked={"norman": "its files are not here"}
     )
+    costs = work_out(plan, [Job("pretrain", 8, 16000, 1440, gpus=1)], Attempts(2))
     notes = "\n".join(costs.notes)
     assert "the run refuses to start: files of" in notes and "norman" in notes
     assert "pretrain needs" in notes and "6.0 in all" in notes

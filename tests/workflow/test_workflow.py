@@ -108,6 +108,10 @@ def test_offline_lists_everything_that_is_missing_in_one_message(clone: Path) ->
 
 
 def test_blocked_benchmarks_say_which_files_and_what_can_run(clone: Path) -> None:
+    card = clone / "config/benchmarks/genetic_perturbation/norman.yaml"
+    own = card.read_text().replace("source:gears_norman/", "file:data/norman/")
+    assert "file:data/norman/perturb_processed.h5ad" in own
+    card.write_text(own)
     done = snakemake(clone, "results_paper/norman_metrics.tsv", "--config", "preset=paper", "results_dir=results_paper")
     text = output(done)
     assert done.returncode != 0
