@@ -12,7 +12,6 @@ from sclong.drugs.line_pickle import read_line_pickle
 from sclong.drugs.lines import read_lines_h5ad, write_lines
 from sclong.errors import InputDataError, listing
 from sclong.io.tables import read_tsv
-from sclong.tasks.chemical_perturbation.transigen import read_transigen_lines
 
 
 def write_expression(inputs: Mapping[str, Any], genes: np.ndarray, cells: set[str], out: Path) -> dict[str, Any]:
