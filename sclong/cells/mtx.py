@@ -38,7 +38,7 @@ def read_mtx(path: str | Path, member: str | None = None) -> anndata.AnnData:
     -------
     AnnData
         X (cells, genes) CSR float32; ``var`` has gene_ids and gene_symbols (one of them, where the list of genes has
-        one column); of features that are not "Gene Expression" nothing is kept.
+        one column) and feature_type, where the list has it.
 
     Raises
     ------
@@ -90,11 +90,7 @@ def _read(path: Path, files: Mapping[str, Callable[[], bytes]], member: str | No
         )
     columns = ["gene_ids", "gene_symbols", "feature_type"][: genes.shape[1]]
     var = pd.DataFrame(genes.iloc[:, : len(columns)].to_numpy(dtype=str), columns=columns, index=genes[0].astype(str))
-    adata = anndata.AnnData(counts, obs=pd.DataFrame(index=cells[0].astype(str)), var=var)
-    if "feature_type" in var:
-        adata = adata[:, (var["feature_type"] == "Gene Expression").to_numpy()].copy()
-    adata.uns["counts_from"] = "matrix"
-    return adata
+    return anndata.AnnData(counts, obs=pd.DataFrame(index=cells[0].astype(str)), var=var)
 
 
 def _list_beside(path: Path, files: Mapping[str, Callable[[], bytes]], prefix: str, pattern: str) -> pd.DataFrame:
