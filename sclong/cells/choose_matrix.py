@@ -103,12 +103,12 @@ def what_values_are(sample: sparse.csr_matrix) -> str:
     rows = [np.rint(row[row != 0]) for row in np.split(sample.data, sample.indptr[1:-1])]
     rows = [row for row in rows if len(row)]
     if len(rows) >= LEAST_ROWS:
+        if all(len(np.unique(row)) == len(row) for row in rows) and np.median([len(row) for row in rows]) >= 20:
+            return "ranks"
         highest = np.array([row.max() for row in rows])
         most = np.unique(highest, return_counts=True)[1].max()
         if 3 <= data.max() <= HIGHEST_BIN and most >= 0.95 * len(rows) and np.median(highest) == data.max():
             return "bins"
-        if all(len(np.unique(row)) == len(row) for row in rows) and np.median([len(row) for row in rows]) >= 20:
-            return "ranks"
     return "counts"
 
 

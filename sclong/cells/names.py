@@ -26,7 +26,7 @@ ORIGINAL_NAMES = "original_name"
 FEATURE_TYPES = ("feature_types", "feature_type", "modality")
 GENE_TYPES = ("gene expression", "gene", "genes", "rna", "gex")
 OTHER_TYPES = re.compile(
-    r"(antibody|antigen|crispr|multiplex|peak|custom|hashtag|guide|protein$|adt|hto|atac|prot$|vdj|cell ?plex)", re.I
+    r"(?:antibody|antigen|crispr|multiplex|peak|custom|hashtag|guide|protein$|adt|hto|atac|prot$|vdj|cell ?plex)", re.I
 )
 ROW_NUMBER = r"\s*\d{1,9}(\.0)?\s*"
 HIGHEST_POSITION = 70_000  # no matrix has more genes, and an Entrez list of any length has numbers above it

@@ -44,7 +44,7 @@ ISO_DATE = r"^\d{4}-(\d{2})-(\d{2})(?: 00:00:00)?$"
 SYMBOL_COLUMNS = ("feature_name", "gene_symbols", "gene_symbol", "symbol", "gene_name", "gene_names", ORIGINAL_NAMES)
 KINDS = {
     "mouse Ensembl ids": r"^ENSMUSG\d{11}",
-    "human Ensembl ids": ENSEMBL,
+    "human Ensembl ids": r"^ENSG\d{11}",
     "Ensembl ids of another species, or of transcripts or proteins": r"^ENS[A-Z]*\d{11}",
     "names with the genome of another species before them": r"^(GRCm3[89]|mm9|mm10|mm39|rn6|rn7)_+",
     "numbers (Entrez ids, or positions)": ENTREZ,

@@ -287,3 +287,16 @@ def test_harmonize_equals_a_loop(vocabulary: Vocabulary, seed: int) -> None:
 )
 def test_kind_of_names(names: list[str], kind: str) -> None:
     assert kind in kind_of_names(names)
+
+
+def test_dates_of_a_spreadsheet_become_symbols_where_one_could_have_been() -> None:
+    symbols = ["MARCHF1", "MTARC1", "MARCHF4", "SEPTIN2", "DELEC1", "SEPTIN9"]
+    aliases = ["MARCH1", "MARC1", "MARCH4", "SEPT2", "DEC1", "SEPT9"]
+    table = pd.DataFrame({"index": range(6), "ensembl_id": [f"ENSG{i:011d}" for i in range(6)], "symbol": symbols})
+    names = Vocabulary(table.assign(biotype="protein_coding", aliases=aliases, entrez_id=""))
+    given = ["4-Mar", "2-Sep", "1-Dec", "2023-09-09 00:00:00", "1-Mar", "31-Jan", "SEPT2"]
+    alignment = align_genes(given, names)
+    assert alignment.positions[:4].tolist() == [2, 3, 4, 5]
+    assert alignment.rule.tolist() == [*["date"] * 4, "ambiguous", "unmapped", "previous_or_alias"]
+    assert align_genes(["Mar-04", "02-Sep", "Sep-02"], names).positions.tolist() == [2, 3, 3]
+    assert any("date that a spreadsheet made of a symbol 4" in line for line in describe(alignment.report))
