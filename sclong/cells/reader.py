@@ -74,7 +74,7 @@ class Reader:
             for table in (self.var, self.output_var):
                 if ORIGINAL_NAMES not in table:
                     table[ORIGINAL_NAMES] = table.index.astype(str)
-        self.foreign = foreign_genes(names, self.var.index)[self._kept]
+        self.foreign = foreign_genes(names)[self._kept]
         self.genes = [name for name, kept in zip(names, self._kept, strict=True) if kept]
         self.var = self.var[self._kept]
         if round and self.value_kind == "counts":

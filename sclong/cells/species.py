@@ -29,6 +29,7 @@ UNKNOWN = {"", "nan", "none", "na", "unknown", "<na>"}
 ORGANISM_COLUMNS = ("organism", "organism_ontology_term_id", "species", "species_ontology_term_id", "organism_name")
 FOREIGN_GENE = re.compile(
     r"(?:GRCm3[89]|mm10|mm9|mm39|GRCm39|rn6|rn7|GRCz11|Mmul_10)_+|(?:\w+?_+)?ENS[A-Z]{3,}G\d{11}|FBgn\d{7}|WBGene\d{8}"
+    r"|[A-Z][a-z]{2,}[a-z0-9]*$|Gm\d{3,}$|\w+Rik$"  # symbols as mouse genes have
 )
 HIGHEST_SHARE = 0.5
 LEAST_SHARE_OF_GENES = 0.01
@@ -72,9 +73,9 @@ def _key(name: object) -> str:
     return str(name).strip().lower().replace("_", " ").replace(".", "")
 
 
-def foreign_genes(*names: Sequence[str]) -> np.ndarray:
-    """Return which genes are of another species by any of their names, (genes,) bool."""
-    return np.any([[FOREIGN_GENE.match(str(name)) is not None for name in some] for some in names], axis=0)
+def foreign_genes(names: Sequence[str]) -> np.ndarray:
+    """Return which genes are of another species by the names that are read, (genes,) bool."""
+    return np.array([FOREIGN_GENE.match(str(name)) is not None for name in names], dtype=bool)
 
 
 def require_human_counts(counts: sparse.csr_matrix, foreign: np.ndarray, where: str, first: int = 0) -> None:

@@ -93,7 +93,7 @@ def read_pieces(dataset: DataSet, stream: CellStream, start: int = 0) -> Iterato
     InputDataError
         No counts; cells of another species; a column of obs that is not there; ``keep_cells`` that cannot be evaluated.
     """
-    source, row, foreign = dataset.source, start, foreign_genes(stream.genes, stream.var.index)
+    source, row, foreign = dataset.source, start, foreign_genes(stream.genes)
     for counts, obs in stream.pieces(start):
         for key in COLUMN_KEYS:
             _require_column(getattr(source, key), key, obs, dataset)

@@ -641,3 +641,41 @@ def test_python_function_reads_as_the_command(loaded: LoadedModel, right: np.nda
     np.testing.assert_allclose(embed_adata(data, loaded).cell_embedding, right, atol=1e-5)
     with pytest.raises(InputDataError, match="no matrix"):
         reader_of(ad.AnnData(obs=data.obs, var=data.var))
+
+
+def test_mouse_symbols_beside_human_ones(folder, loaded, tmp_path) -> None:
+    mouse = sparse.csr_matrix(([500.0] * 2, ([8, 9], [0, 3])), (N, 5))
+    names = [*SYMBOLS, "Xkr4", "Gm1992", "Rp1l1", "Sox17", "4930594M22Rik"]
+    data = adata(sparse.hstack([COUNTS, mouse]).tocsr().astype(np.float32), names)
+    refused(write(data, tmp_path), folder, loaded, "2 of 12 cells have most of their counts")
+    data.var["gene_ids"] = [*IDS, *(f"ENSG8{i:010d}" for i in range(5))]  # named by their human orthologues
+    assert check_file(write(data, tmp_path), folder)["usable"]
+
+
+def test_backed_and_sliced(loaded: LoadedModel, right: np.ndarray, tmp_path: Path) -> None:
+    for layout in (sparse.csr_matrix, sparse.csc_matrix, np.asarray):
+        values = COUNTS.toarray() if layout is np.asarray else layout(COUNTS)
+        backed = ad.read_h5ad(write(adata(values), tmp_path), backed="r")
+        np.testing.assert_allclose(embed_adata(backed, loaded).cell_embedding, right, atol=1e-5)
+        backed.file.close()
+        view = adata(values)[::-1]
+        np.testing.assert_allclose(embed_adata(view, loaded).cell_embedding, right[::-1], atol=1e-5)
+
+
+def test_velocyto_loom(folder, loaded, right, tmp_path) -> None:
+    loom(tmp_path / "x.loom")
+    with h5py.File(tmp_path / "x.loom", "r+") as file:
+        for name, values in parts().items():
+            file[f"layers/{name}"] = values.toarray().T
+    assert embedded(tmp_path / "x.loom", folder, loaded, tmp_path, right)["values_from"] == "X"
+    with h5py.File(tmp_path / "x.loom", "r+") as file:
+        put(file, "matrix", file["layers/spliced"][:])
+    refused(tmp_path / "x.loom", folder, loaded, "hold different integers")
+
+
+def test_ids_of_any_type_of_column(folder, loaded, right, tmp_path) -> None:
+    for column in (pd.Categorical(IDS), pd.array([None, *IDS[1:]], dtype="string")):
+        data = adata(COUNTS, SYMBOLS, gene_ids=list(column))
+        data.var["gene_ids"] = column
+        with ad.settings.override(allow_write_nullable_strings=True):
+            embedded(write(data, tmp_path), folder, loaded, tmp_path, right)
