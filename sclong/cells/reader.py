@@ -54,6 +54,7 @@ class Reader:
         self.value_kind, self._round = source.value_kind, round
         self.output_var = source.var()
         check_shape((self.n_cells, len(self.output_var)), self.n_cells, len(self.output_var), self.where)
+        require_human(source.said_of_all(), self.where, "uns")
         self.choice = choose_matrix(source.places(), layer, self.value_kind, self.where)
         place = self.choice.place
         self.layer, self._matrix = place.label, place.matrix
@@ -97,15 +98,14 @@ class Reader:
         return self._source.obs()
 
     def require_human(self) -> None:
-        """Check that neither obs nor uns names another species.
+        """Check that obs names no other species; what uns says of all cells was checked when the file was opened.
 
         Raises
         ------
         InputDataError
-            Either does.
+            It does.
         """
         require_human(self._source.organisms(), self.where)
-        require_human(self._source.said_of_all(), self.where, "uns")
 
     def blocks(self, multiple: int = 1) -> Iterator[sparse.csr_matrix]:
         """Give all cells in order, as CSR float32 blocks of a multiple of `multiple` cells (the last: what is left).

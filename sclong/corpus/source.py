@@ -60,6 +60,7 @@ def file_dataset(path: str | Path, source: CorpusSource) -> DataSet:
             transpose=source.transpose,
             layer=source.layer,
             gene_column=source.gene_column,
+            round=source.round,
         ),
         str(path),
     )

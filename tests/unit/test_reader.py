@@ -29,6 +29,7 @@ from sclong.cells.kinds import cannot_read, kind_of
 from sclong.cells.reader import open_reader, reader_of
 from sclong.checkpoint.folder import LoadedModel, initialise, load_checkpoint
 from sclong.cli import main
+from sclong.config.sections import CorpusSource
 from sclong.embed.check import check_file
 from sclong.embed.embedding import embed_adata, embed_file
 from sclong.errors import InputDataError
@@ -321,6 +322,14 @@ def test_cells_of_another_species_by_their_genes(folder, loaded, tmp_path) -> No
     )
 
 
+def test_a_file_that_says_its_species_in_uns(folder, loaded, right, tmp_path) -> None:
+    data = adata()
+    data.uns["organism"] = "Mus musculus"
+    refused(write(data, tmp_path), folder, loaded, r"uns\['organism'\] says 'Mus musculus'")
+    data.uns["organism"] = "Homo sapiens"
+    embedded(write(data, tmp_path), folder, loaded, tmp_path, right)
+
+
 @pytest.mark.parametrize("name", ["Homo sapiens", "human", "homo_sapiens", "NCBITaxon:9606", "H. sapiens"])
 def test_human_cells_by_any_name(name: str, folder, loaded, right, tmp_path) -> None:
     data = adata()
@@ -577,6 +586,9 @@ def test_fractions_are_refused_and_can_be_rounded(folder, loaded, right, tmp_pat
     facts = embedded(path, folder, loaded, tmp_path, right, round=True)
     assert "rounded to integers" in facts["read"] and "--round" in facts["command"]
     np.testing.assert_array_equal(read(path, round=True)[0], COUNTS.toarray())
+    rounded = CorpusSource(name="x", input="file:x", round=True)
+    part = write_file_part(path, tmp_path / "part", loaded.vocabulary, rounded, minimum_genes=1)
+    np.testing.assert_array_equal(counts_of(part).toarray(), COUNTS.toarray())
     with pytest.raises(InputDataError, match="looks"):  # logs do not become counts by rounding
         check_file(write(adata(logged()), tmp_path), folder, round=True)
 
