@@ -19,6 +19,7 @@ PARTS = ("spliced", "unspliced", "ambiguous", "mature", "nascent", "spanning", "
 LEAST_ROWS = 8
 HIGHEST_BIN = 255
 LEAST_ONES = 1000
+NO_COUNTS = "no place holds counts"
 NOT_COUNTS = {
     "ones": "only 0 and 1 (whether a gene was detected)",
     "bins": "bin numbers: every cell has the same highest value",
@@ -245,7 +246,7 @@ def _without_counts(places: Sequence[Place], where: str) -> Choice:
     wrong = first.verdict in ("bins", "ranks") or (first.verdict == "ones" and first.sample.nnz >= LEAST_ONES)
     if first.label != "X" or wrong:
         raise _refusal(places, where, f"no matrix of counts; {first.label} holds {NOT_COUNTS[first.verdict]}")
-    return Choice(first, "no place holds counts", first.verdict == "ones")
+    return Choice(first, NO_COUNTS, first.verdict == "ones")
 
 
 def _refusal(places: Sequence[Place], where: str, found: str) -> InputDataError:

@@ -65,6 +65,10 @@ CONVERT = {
         'scanpy.read_csv("FILE").write_h5ad("FILE.h5ad") (genes in rows: scanpy.read_csv("FILE").T); in a '
         "configuration: format: csv",
     ),
+    "spatialdata": (
+        "a store of SpatialData",
+        "name the table in it, which is an AnnData: FILE.zarr/tables/NAME (its counts must be of cells, not of spots)",
+    ),
     "hdf5": ("an HDF5 file that is none of the kinds that are known", "write it with adata.write_h5ad"),
     "folder": (
         "a folder that is neither a zarr store nor has matrix.mtx",
@@ -146,7 +150,7 @@ def kind_of(path: str | Path) -> str:
     path = Path(path)
     if path.is_dir():
         if any((path / name).is_file() for name in (".zgroup", ".zattrs", "zarr.json")):
-            return "zarr"
+            return "spatialdata" if (path / "tables").is_dir() and not (path / "obs").is_dir() else "zarr"
         return "mtx" if any(MATRIX.fullmatch(p.name) for p in path.rglob("*") if p.is_file()) else "folder"
     if not path.is_file():
         raise InputDataError(f"{path}: no such file", "an expression file", "check the path")

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 from scipy import sparse
 
-from sclong.cells.choose_matrix import Choice, choose_matrix
+from sclong.cells.choose_matrix import NO_COUNTS, Choice, choose_matrix
 from sclong.cells.kinds import kind_of, read_kind, reading
 from sclong.cells.names import ORIGINAL_NAMES, choose_gene_names, gene_features
 from sclong.cells.normalize import check_counts, check_nonnegative, has_one_total, is_almost_integer, looks_logged
@@ -143,7 +143,8 @@ class Reader:
         """Say in a line what is read and by which rule; `report` is that of an alignment of the genes."""
         table = "raw.var" if self.layer == "raw" else "var"
         names = f"{table}_names" if self.genes_from == "var_names" else f"{table}[{self.genes_from!r}]"
-        what = "counts" if self.value_kind == "counts" else f"values ({self.value_kind})"
+        what = "counts" if self.choice.rule != NO_COUNTS else "values"
+        what = what if self.value_kind == "counts" else f"values ({self.value_kind})"
         parts = [
             f"{what} from {self.layer} ({self.choice.rule})",
             f"{self.n_cells:,} cells",

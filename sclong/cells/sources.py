@@ -113,7 +113,9 @@ class FileSource:
         """Return where matrices stand."""
         where = {"X": ("X", None)} | {"raw": ("raw/X", None)}
         where |= {f"layers[{name!r}]": (f"layers/{name}", name) for name in self._file.get("layers", ())}
-        return [self._place(label, *at) for label, at in where.items() if at[0] in self._file]
+        nodes = {label: self._file.get(node) for label, (node, _) in where.items()}
+        there = [label for label, node in nodes.items() if getattr(node, "shape", ()) is not None and node is not None]
+        return [self._place(label, *where[label]) for label in there]  # a matrix that is None has no shape
 
     def _place(self, label: str, node: str, layer: str | None) -> Place:
         group = "raw/var" if label == "raw" else "var"

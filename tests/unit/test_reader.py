@@ -530,6 +530,22 @@ def test_h5seurat_and_modalities_are_named(folder, loaded, tmp_path) -> None:
     assert check_file(tmp_path / "x.h5mu", folder, member="transcriptome")["usable"]
 
 
+def test_a_table_of_spatialdata_is_named(folder, loaded, tmp_path) -> None:
+    (tmp_path / "x.zarr" / "tables").mkdir(parents=True)
+    (tmp_path / "x.zarr" / "zarr.json").write_text("{}")
+    assert "tables/NAME" in refused(tmp_path / "x.zarr", folder, loaded, "a store of SpatialData")
+
+
+def test_a_file_without_x(folder, loaded, right, tmp_path) -> None:
+    data = with_layers(COUNTS, counts=COUNTS)
+    data.X = None
+    path = write(data, tmp_path)
+    embedded(path, folder, loaded, tmp_path, right)
+    break_file(path, lambda file: file.create_dataset("X", data=h5py.Empty("f")))
+    with open_reader(path) as reader:
+        assert reader.layer == "layers['counts']"
+
+
 def test_locked_files_are_called_locked(folder, loaded, tmp_path) -> None:
     path = write(adata(), tmp_path)
     hold = "import h5py, sys; f = h5py.File(sys.argv[1], 'r+'); print('held', flush=True); sys.stdin.read()"
