@@ -28,8 +28,10 @@ def _parser() -> argparse.ArgumentParser:
     )
 
     check = verbs.add_parser("check", help="say whether a file can be used: gene ids, counts, coverage of a vocabulary")
-    check.add_argument("input", type=Path, help="h5ad file")
+    check.add_argument("input", type=Path, help="file of cells (see docs/input.md)")
     check.add_argument("--checkpoint", type=Path, required=True, help="checkpoint folder whose vocabulary counts")
+    _add_reading(check)
+    check.add_argument("--json", action="store_true", help="the same for programs")
     check.set_defaults(run=_check)
 
     debug = verbs.add_parser("debug", help="open a Python prompt inside the script of the rule that makes a file")
@@ -38,7 +40,7 @@ def _parser() -> argparse.ArgumentParser:
     debug.set_defaults(run=_debug)
 
     embed = verbs.add_parser("embed", help="copy an h5ad file of any size with cell and gene embeddings added")
-    embed.add_argument("input", type=Path, help="h5ad file with raw counts")
+    embed.add_argument("input", type=Path, help="file of cells with raw counts (see docs/input.md)")
     embed.add_argument("--checkpoint", type=Path, required=True, help="checkpoint folder")
     embed.add_argument("--output", type=Path, required=True, help="h5ad file to write")
     embed.add_argument(
@@ -58,8 +60,7 @@ def _parser() -> argparse.ArgumentParser:
     embed.add_argument("--dtype", choices=["float32", "bfloat16"], help="precision of matrix products")
     embed.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
     embed.add_argument("--key-added", default="X_sclong", help="name in obsm, varm and uns (default X_sclong)")
-    embed.add_argument("--layer", help="where the counts are: X, raw or a layer (default: found)")
-    embed.add_argument("--gene-column", help="column of var with the gene names (default: found)")
+    _add_reading(embed)
     embed.set_defaults(run=_embed)
 
     fetch = verbs.add_parser("fetch", help="fetch rows of config/sources.tsv, verified")
@@ -128,6 +129,17 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
+def _add_reading(parser: argparse.ArgumentParser) -> None:
+    """Take what decides which values, genes and cells are read."""
+    parser.add_argument("--layer", help="where the counts are: X, raw or a layer (default: found)")
+    parser.add_argument("--gene-column", help="column of var with the gene names (default: found)")
+    parser.add_argument("--member", help="modality of a h5mu file, or matrix of a folder that has several")
+    parser.add_argument("--round", action="store_true", help="round values that are no integers (corrected counts)")
+    parser.add_argument(
+        "--empty", choices=["refuse", "nan"], default="refuse", help="cells with no known gene: their vectors are NaN"
+    )
+
+
 def _add_settings(parser: argparse.ArgumentParser) -> None:
     """Take the configuration as Snakemake does, and which profile and files it is for."""
     parser.add_argument("settings", nargs="*", metavar="KEY=VALUE", help="as of Snakemake's --config: preset=paper")
@@ -136,23 +148,21 @@ def _add_settings(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--target", nargs="+", default=["all"], help="files or rules (default: all)")
 
 
-def _check(args: argparse.Namespace) -> None:
-    import numpy as np
+def _check(args: argparse.Namespace) -> int:
+    import json
 
-    from sclong.cells.h5ad import read_expression
-    from sclong.cells.normalize import check_counts
-    from sclong.genes.align import align_genes, describe
-    from sclong.genes.vocabulary import Vocabulary
+    from sclong.embed.check import OPTIONS, check_file, end_text, refusal
 
-    vocabulary = Vocabulary.read(args.checkpoint / "vocabulary.tsv")
-    adata = read_expression(args.input)
-    print(f"{args.input}: {adata.n_obs:,} cells, {adata.n_vars:,} genes")
-    print(f"  read from       values: {adata.uns['counts_from']}; gene names: {adata.uns['genes_from']}")
-    alignment = align_genes(list(adata.var_names), vocabulary, extra=adata.var)
-    print("\n".join(f"  {line}" for line in describe(alignment.report)))
-    check_counts(adata.X, str(args.input))
-    detected = np.asarray((adata.X > 0).sum(axis=1)).ravel()
-    print(f"  genes per cell  median {int(np.median(detected)):,}, fewest {int(detected.min()):,}")
+    options = {name: getattr(args, name) for name in OPTIONS}
+    if not args.json:
+        print(end_text(check_file(args.input, args.checkpoint, **options, say=print)))
+        return 0
+    try:
+        facts = check_file(args.input, args.checkpoint, **options)
+    except SclongError as error:
+        facts = refusal(error)
+    print(json.dumps(facts, indent=2, default=str))
+    return 0 if facts["usable"] else 1
 
 
 def _debug(args: argparse.Namespace) -> None:
@@ -163,10 +173,11 @@ def _debug(args: argparse.Namespace) -> None:
 
 def _embed(args: argparse.Namespace) -> None:
     from sclong.checkpoint.folder import load_checkpoint
+    from sclong.embed.check import OPTIONS
     from sclong.embed.embedding import embed_file
 
     loaded = load_checkpoint(args.checkpoint, device=args.device, stabilizer=args.stabilizer, dtype=args.dtype)
-    names = ("key_added", "batch_size", "pooling", "contextual", "genes", "layer", "gene_column")
+    names = ("key_added", "batch_size", "pooling", "contextual", "genes", *OPTIONS)
     embed_file(args.input, loaded, args.output, **{name: getattr(args, name) for name in names})
 
 

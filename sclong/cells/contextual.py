@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import zarr
 
-from sclong.cells.h5ad_stream import require_space
+from sclong.cells.embedded_copy import require_space
 from sclong.errors import InputDataError
 from sclong.io.files import atomic_dir, writing
 

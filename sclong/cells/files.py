@@ -9,8 +9,10 @@ import pandas as pd
 from scipy import sparse
 
 from sclong.cells.h5ad import Format, read_expression
-from sclong.cells.h5ad_stream import H5adCells
+from sclong.cells.kinds import kind_of
+from sclong.cells.reader import open_reader
 from sclong.cells.stream import CellStream
+from sclong.runlog import LOGGER
 
 PIECE_CELLS = 10_000
 
@@ -23,12 +25,13 @@ def open_cells(
     transpose: bool = False,
     layer: str | None = None,
     gene_column: str | None = None,
+    round: bool = False,
 ) -> CellStream:
     """Return the cells of a file as a stream.
 
     Parameters
     ----------
-    path, format, member, transpose, layer, gene_column
+    path, format, member, transpose, layer, gene_column, round
         As :func:`sclong.cells.h5ad.read_expression`.
 
     Returns
@@ -41,9 +44,11 @@ def open_cells(
     InputDataError
         What :func:`~sclong.cells.h5ad.read_expression` refuses.
     """
-    if format == "h5ad":
-        return _stream_h5ad(Path(path), layer, gene_column)
-    adata = read_expression(path, format, member=member, transpose=transpose, layer=layer, gene_column=gene_column)
+    if format == "h5ad" and kind_of(path) == "h5ad":
+        return _stream_h5ad(Path(path), layer, gene_column, round)
+    adata = read_expression(
+        path, format, member=member, transpose=transpose, layer=layer, gene_column=gene_column, round=round
+    )
 
     def pieces(start: int) -> Iterator[tuple[sparse.csr_matrix, pd.DataFrame]]:
         for first in range(start, adata.n_obs, PIECE_CELLS):
@@ -53,13 +58,14 @@ def open_cells(
     return CellStream(list(adata.var_names), adata.var, adata.n_obs, adata.uns["counts_from"], pieces)
 
 
-def _stream_h5ad(path: Path, layer: str | None, gene_column: str | None) -> CellStream:
-    with H5adCells(path, layer, gene_column) as file:
+def _stream_h5ad(path: Path, layer: str | None, gene_column: str | None, round: bool) -> CellStream:
+    with open_reader(path, layer, gene_column, round=round) as file:
         genes, var, n_cells, counts_from = file.genes, file.var, file.n_cells, file.layer
+        LOGGER.info("%s: %s", path, file.describe())
         obs = file.obs()
 
     def pieces(start: int) -> Iterator[tuple[sparse.csr_matrix, pd.DataFrame]]:
-        with H5adCells(path, layer, gene_column) as file:
+        with open_reader(path, layer, gene_column, round=round) as file:
             first = 0
             for block in file.blocks():
                 last = first + block.shape[0]

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     import anndata
 
 MATRIX = re.compile(r"(?P<prefix>.*?)matrix\.mtx(\.gz)?$")
+PLAIN = {r"(features|genes)\.tsv(\.gz)?": "features.tsv (or genes.tsv)", r"barcodes\.tsv(\.gz)?": "barcodes.tsv"}
 BESIDE = {"genes": r"(features|genes)\.tsv(\.gz)?", "cells": r"barcodes\.tsv(\.gz)?"}
 
 
@@ -38,7 +39,7 @@ def read_mtx(path: str | Path, member: str | None = None) -> anndata.AnnData:
     -------
     AnnData
         X (cells, genes) CSR float32; ``var`` has gene_ids and gene_symbols (one of them, where the list of genes has
-        one column); of features that are not "Gene Expression" nothing is kept.
+        one column) and feature_type, where the list has it.
 
     Raises
     ------
@@ -89,19 +90,15 @@ def _read(path: Path, files: Mapping[str, Callable[[], bytes]], member: str | No
             "fetch the three files again, from one place",
         )
     columns = ["gene_ids", "gene_symbols", "feature_type"][: genes.shape[1]]
-    var = pd.DataFrame(genes.iloc[:, : len(columns)].to_numpy(dtype=str), columns=columns, index=genes[0].astype(str))
-    adata = anndata.AnnData(counts, obs=pd.DataFrame(index=cells[0].astype(str)), var=var)
-    if "feature_type" in var:
-        adata = adata[:, (var["feature_type"] == "Gene Expression").to_numpy()].copy()
-    adata.uns["counts_from"] = "matrix"
-    return adata
+    var = pd.DataFrame(genes.iloc[:, : len(columns)].to_numpy(dtype=str), columns=columns, index=genes[0].tolist())
+    return anndata.AnnData(counts, obs=pd.DataFrame(index=cells[0].tolist()), var=var)
 
 
 def _list_beside(path: Path, files: Mapping[str, Callable[[], bytes]], prefix: str, pattern: str) -> pd.DataFrame:
     found = [name for name in files if re.fullmatch(re.escape(prefix) + pattern, name)]
     if len(found) != 1:
         raise InputDataError(
-            f"{path}: {len(found)} files {prefix}{pattern} beside the matrix; there is {listing(files)}",
+            f"{path}: {len(found)} files {prefix}{PLAIN[pattern]} beside the matrix; there is {listing(files)}",
             "matrix.mtx, features.tsv (or genes.tsv) and barcodes.tsv, each once",
             "put the three files of one matrix into a folder",
         )

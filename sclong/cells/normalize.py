@@ -12,6 +12,8 @@ from sclong.errors import InputDataError
 Normalization = Literal["log1p_cp10k", "cp10k", "paper_log"]
 NORMALIZATIONS: tuple[str, ...] = get_args(Normalization)
 PAPER_MAXIMUM = 10.0
+NEAR, NEAR_SHARE, NEAR_MOST = 1e-3, 1e-5, 0.05
+"""A value this far from an integer, or this share of it away, and never more than the last, is one but for rounding."""
 FEW = 32
 """Most counts are below this: what they become is computed once for each cell and number, not for each gene."""
 
@@ -129,8 +131,15 @@ def check_nonnegative(values: sparse.spmatrix | np.ndarray, name: str) -> np.nda
     return data
 
 
+def is_almost_integer(data: np.ndarray) -> np.ndarray:
+    """Return which values are integers but for what float arithmetic does to them, same shape, bool."""
+    near = np.minimum(NEAR + NEAR_SHARE * np.abs(data.astype(np.float64)), NEAR_MOST)
+    with np.errstate(invalid="ignore"):  # infinity is none
+        return np.asarray(np.abs(data - np.rint(data)) <= near)
+
+
 def check_counts(values: sparse.spmatrix | np.ndarray, name: str) -> None:
-    """Check that a matrix holds raw counts.
+    """Check that a matrix holds raw counts, but for rounding (see :func:`is_almost_integer`).
 
     Raises
     ------
@@ -138,7 +147,7 @@ def check_counts(values: sparse.spmatrix | np.ndarray, name: str) -> None:
         Negative, NaN, infinite or fractional values; says so when they look log-normalised.
     """
     data = check_nonnegative(values, name)
-    fractional = data != np.rint(data)
+    fractional = ~is_almost_integer(data)
     if not fractional.any():
         return
     share = fractional.mean()
@@ -156,11 +165,14 @@ def check_counts(values: sparse.spmatrix | np.ndarray, name: str) -> None:
             "raw integer counts",
             "use the raw counts (adata.raw, or a layer named counts); logging twice would be silent and wrong",
         )
+    worst = float(data[fractional][np.argmax(np.abs(data[fractional] - np.rint(data[fractional])))])
     raise InputDataError(
-        f"{name}: {share:.1%} of the values are not integers (for example {float(data[fractional][0]):.4g}, "
-        f"the largest is {data.max():.4g})",
+        f"{name}: {share:.1%} of the values are not integers (for example {worst:.6g}, the largest is "
+        f"{data.max():.4g})",
         "raw integer counts",
-        "use the raw counts (adata.raw, or a layer); these may be normalised, TPM, or expected counts of a quantifier",
+        "name the layer that has counts (--layer), or, if these are corrected or expected counts of a quantifier, "
+        "round them (--round; in Python round=True); if they are TPM or normalised, neither; values on a log scale go "
+        'through adata.uns["value_kind"]',
     )
 
 

@@ -189,6 +189,7 @@ class CorpusSource(Strict):
     transpose: bool = Field(default=False, description="csv with genes in rows")
     gene_column: str | None = Field(default=None, description="column of var with gene ids; default: found")
     layer: str | None = Field(default=None, description="where the counts are: X, raw or a layer's name")
+    round: bool = Field(default=False, description="round values that are no integers, as corrected counts")
     donor_column: str | None = Field(default=None, description="column of obs; default: the whole source is one donor")
     cell_type_column: str | None = None
     tissue: str = ""

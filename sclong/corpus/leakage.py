@@ -18,8 +18,8 @@ import numpy as np
 import pandas as pd
 from scipy import sparse
 
-from sclong.cells.h5ad_stream import H5adCells
 from sclong.cells.hash import among, cell_hashes
+from sclong.cells.reader import open_reader
 from sclong.corpus.assemble import still_there
 from sclong.errors import InputDataError
 from sclong.genes.align import align_genes, harmonize
@@ -121,7 +121,7 @@ def benchmark_cells(dataset: str | Path, vocabulary: Vocabulary, out: str | Path
     n_cells, n_compared, status = 0, 0, "compared"
     for path in [Path(dataset) / name for name in FILES if (Path(dataset) / name).is_file()]:
         try:
-            with H5adCells(path) as file:
+            with open_reader(path) as file:
                 n_cells += file.n_cells
                 if file.value_kind == "nonnegative":
                     status = "not compared: the values are no counts"

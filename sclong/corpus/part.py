@@ -83,7 +83,16 @@ def write_part(
         require_wanted(dataset, tally["cells_in"], tally["cells_not_wanted"])
         facts = {"source": dataset.source.name, "dataset": dataset.name, "counts_from": stream.counts_from}
         done.append({**facts, **tally, **alignment.report})
-        LOGGER.info("%s: %d of %d cells kept", dataset.name, tally["cells_kept"], tally["cells_in"])
+        found, names = alignment.report["mapped"], alignment.report["names"]
+        LOGGER.info(
+            "%s: counts from %s, %d genes, %.0f%% found, %d of %d cells kept",
+            dataset.name,
+            stream.counts_from,
+            names,
+            100 * found / names,
+            tally["cells_kept"],
+            tally["cells_in"],
+        )
         row, tally = 0, dict.fromkeys(TALLY, 0)
     if not sum(facts["cells_kept"] for facts in done):
         if not may_be_empty:

@@ -12,6 +12,7 @@ from scipy import sparse
 
 from sclong.cells.files import open_cells
 from sclong.cells.normalize import check_counts
+from sclong.cells.species import foreign_genes, require_human, require_human_counts
 from sclong.cells.stream import CellStream
 from sclong.config.sections import CorpusSource
 from sclong.errors import InputDataError, listing, nearest
@@ -22,8 +23,6 @@ from sclong.io.tables import write_tsv
 from sclong.runlog import LOGGER
 
 COLUMN_KEYS = ("donor_column", "cell_type_column", "tissue_column", "assay_column", "doublet_column")
-HUMAN = {"homo sapiens", "human", "ncbitaxon:9606", "9606"}
-ORGANISM_COLUMNS = ("organism", "organism_ontology_term_id", "species")
 DOUBLET = {"true", "1", "1.0", "yes", "doublet"}
 
 
@@ -61,6 +60,7 @@ def file_dataset(path: str | Path, source: CorpusSource) -> DataSet:
             transpose=source.transpose,
             layer=source.layer,
             gene_column=source.gene_column,
+            round=source.round,
         ),
         str(path),
     )
@@ -94,12 +94,13 @@ def read_pieces(dataset: DataSet, stream: CellStream, start: int = 0) -> Iterato
     InputDataError
         No counts; cells of another species; a column of obs that is not there; ``keep_cells`` that cannot be evaluated.
     """
-    source, row = dataset.source, start
+    source, row, foreign = dataset.source, start, foreign_genes(stream.genes)
     for counts, obs in stream.pieces(start):
         for key in COLUMN_KEYS:
             _require_column(getattr(source, key), key, obs, dataset)
         wanted = np.ones(len(obs), dtype=bool) if source.keep_cells is None else _wanted(obs, source)
-        _require_human(obs[wanted], dataset)
+        require_human(obs[wanted], dataset.where)
+        require_human_counts(counts[wanted], foreign, dataset.where, row)
         check_counts(counts, f"{dataset.where} ({stream.counts_from})")
         labels = pd.DataFrame(
             {
@@ -125,18 +126,6 @@ def _require_column(column: str | None, key: str, obs: pd.DataFrame, dataset: Da
             f"the column that {key} of corpus source {dataset.source.name!r} names",
             f"write {key}: {like[0]}" if like else f"correct {key}, or leave it out",
         )
-
-
-def _require_human(obs: pd.DataFrame, dataset: DataSet) -> None:
-    for column in ORGANISM_COLUMNS:
-        if column in obs:
-            others = [name for name in map(str, obs[column].unique()) if name.lower() not in HUMAN]
-            if others:
-                raise InputDataError(
-                    f"{dataset.where}: obs[{column!r}] says {listing(others)}",
-                    "human cells",
-                    f"leave the others out: keep_cells: \"{column} == 'Homo sapiens'\", or use another source",
-                )
 
 
 def _labels(obs: pd.DataFrame, column: str | None, otherwise: str) -> list[str]:

@@ -5,19 +5,20 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Literal, get_args
 
 import numpy as np
 from scipy import sparse
 
-from sclong.cells.h5ad_stream import BLOCK_ENTRIES, at_least_one
-from sclong.cells.normalize import to_model_values
-from sclong.errors import InputDataError, listing, nearest
+from sclong.cells.normalize import check_counts, to_model_values
+from sclong.cells.reader import Reader
+from sclong.cells.species import require_human_counts
+from sclong.errors import InputDataError, listing
 from sclong.genes.align import Alignment, align_genes
 from sclong.genes.vocabulary import Vocabulary
+from sclong.runlog import LOGGER
 
-if TYPE_CHECKING:
-    import anndata
+Empty = Literal["refuse", "nan"]
 
 
 @dataclass(frozen=True)
@@ -36,66 +37,107 @@ class Cells:
         Gives the cells in order as CSR blocks of a multiple of so many cells.
     names
         Returns the names of cells by their (ascending) indices.
+    foreign : (columns,) bool
+        Genes of another species; None: not looked at.
+    where
+        The file, for messages.
     """
 
     n_cells: int
     alignment: Alignment
     value_kind: str
     blocks: Callable[[int], Iterator[sparse.csr_matrix]]
-    names: Callable[[np.ndarray], list[str]]
+    names: Callable[[slice | np.ndarray], list[str]]
+    foreign: np.ndarray | None = None
+    where: str = "adata"
 
 
-def cells_of(adata: anndata.AnnData, vocabulary: Vocabulary, layer: str | None) -> Cells:
-    """Return the cells of an AnnData, which may be backed."""
-    if layer == "raw" and adata.raw is not None:
-        matrix, names, var = adata.raw.X, adata.raw.var_names, adata.raw.var
-    elif layer is None or layer == "X" or layer in adata.layers:
-        matrix, names, var = adata.layers.get(layer, adata.X), adata.var_names, adata.var
-    else:
-        like = nearest(layer, adata.layers)
-        raise InputDataError(
-            f"no layer {layer!r}; there is {listing(['X', *adata.layers])}",
-            "X, raw or the name of a layer",
-            f"use layer={like[0]!r}" if like else "leave layer out to use X",
-        )
-    if sparse.issparse(matrix):
-        matrix = matrix.tocsr()
+@dataclass(frozen=True)
+class Survey:
+    """What a pass over all cells found.
 
-    def blocks(multiple: int) -> Iterator[sparse.csr_matrix]:
-        step = at_least_one(BLOCK_ENTRIES // max(len(names), 1), multiple)
-        for start in range(0, adata.n_obs, step):
-            yield sparse.csr_matrix(matrix[start : start + step])
+    Attributes
+    ----------
+    detected : (cells,) int64
+        Genes of the vocabulary that each cell has.
+    empty : (empty cells,) int64
+        Cells that have none.
+    """
 
-    alignment = align_genes(list(names), vocabulary, extra=var)
-    value_kind = str(adata.uns.get("value_kind", "counts"))
-    return Cells(adata.n_obs, alignment, value_kind, blocks, lambda rows: list(adata.obs_names[rows]))
+    detected: np.ndarray
+    empty: np.ndarray
 
 
-def check_cells(cells: Cells, normalization: str = "log1p_cp10k") -> None:
-    """Check, before hours are spent, that values are of their kind and that every cell has a gene of the vocabulary.
-
-    `normalization` is that of the model which shall read them.
+def cells_of(reader: Reader, vocabulary: Vocabulary) -> Cells:
+    """Return the cells of a reader, aligned to a vocabulary; says in a line what is read.
 
     Raises
     ------
     InputDataError
-        Values that are not of their kind; names the cells that have no gene.
+        Gene names that cannot be aligned; a file that says that its cells are of another species.
     """
+    alignment = align_genes(reader.genes, vocabulary, extra=reader.var)
+    LOGGER.info("%s: %s", reader.where, reader.describe(alignment.report))
+    reader.require_human()
+    return Cells(
+        reader.n_cells, alignment, reader.value_kind, reader.blocks, reader.cell_names, reader.foreign, reader.where
+    )
+
+
+def output_positions(reader: Reader, vocabulary: Vocabulary) -> np.ndarray:
+    """Return where the genes of the file's ``var`` are in the vocabulary, (genes,) int64; -1: unknown, or no gene."""
+    positions = np.full(len(reader.output_genes), -1, dtype=np.int64)
+    kept = np.flatnonzero(reader.output_kept)
+    names = [reader.output_genes[i] for i in kept]
+    positions[kept] = align_genes(names, vocabulary, extra=reader.output_var.iloc[kept]).positions
+    return positions
+
+
+def check_cells(cells: Cells, normalization: str = "log1p_cp10k", empty: Empty = "refuse") -> Survey:
+    """Check, before hours are spent, that values are of their kind and that every cell has a gene of the vocabulary.
+
+    Parameters
+    ----------
+    cells
+        What shall be embedded.
+    normalization
+        Of the model which shall read them.
+    empty
+        What becomes of cells with none of the vocabulary's genes: "refuse", or "nan": their vectors are NaN.
+
+    Raises
+    ------
+    InputDataError
+        Values that are not of their kind; cells of another species; names the cells that have no gene.
+    """
+    if empty not in get_args(Empty):
+        raise InputDataError(f"empty {empty!r}", "refuse or nan", "correct it")
     known = np.flatnonzero(cells.alignment.positions >= 0)
-    start, empty = 0, []
+    start, without, detected = 0, [], []
     for block in cells.blocks(1):
+        if cells.foreign is not None and cells.value_kind == "counts":
+            require_human_counts(block, cells.foreign, cells.where, start)
+        if cells.value_kind == "counts":
+            check_counts(block, f"{cells.where}: expression")
         values = to_model_values(block[:, known], cells.value_kind, normalization)
-        detected = np.asarray((values != 0).sum(axis=1)).ravel()
-        empty.append(start + np.flatnonzero(detected == 0))
+        detected.append(np.asarray((values != 0).sum(axis=1)).ravel())
+        without.append(start + np.flatnonzero(detected[-1] == 0))
         start += block.shape[0]
-    rows = np.concatenate(empty)
-    if len(rows):
+    rows = np.concatenate(without)
+    if len(rows) == cells.n_cells or (len(rows) and empty == "refuse"):
         raise InputDataError(
             f"{len(rows)} of {cells.n_cells} cells have none of the vocabulary's genes: "
             f"{listing(cells.names(rows[:1000]))}",
             "cells with at least one detected gene",
-            "remove them, for instance with scanpy.pp.filter_cells(adata, min_genes=200)",
+            "use another file"
+            if len(rows) == cells.n_cells
+            else 'let their vectors be NaN (--empty nan; in Python empty="nan"), or remove those cells and no other: '
+            "adata = adata[~adata.obs_names.isin([...])], or all without counts: scanpy.pp.filter_cells(adata, "
+            "min_counts=1)",
         )
+    if len(rows):
+        LOGGER.warning("%s: %d cells have no gene of the vocabulary; their vectors are NaN", cells.where, len(rows))
+    return Survey(np.concatenate(detected), rows)
 
 
 def genes_listed(path: Path, vocabulary: Vocabulary) -> np.ndarray:

@@ -9,19 +9,24 @@ import json
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, get_args
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 
 from sclong import __version__
 from sclong.cells.contextual import contextual_store
-from sclong.cells.h5ad_stream import H5adCells, check_outputs, embedded_copy
+from sclong.cells.embedded_copy import check_outputs, embedded_copy
+from sclong.cells.kinds import kind_of, read_kind
 from sclong.cells.normalize import to_model_values
-from sclong.embed.cells import Cells, cells_of, check_cells, gene_labels, genes_listed
+from sclong.cells.reader import Reader, open_reader, reader_of
+from sclong.embed.cells import Cells, Empty, cells_of, check_cells, gene_labels, genes_listed, output_positions
+from sclong.embed.pooling import POOLINGS, GeneMeans, Pooling, gene_vectors, pool
 from sclong.embed.result import Embedding
 from sclong.errors import InputDataError, nearest
-from sclong.genes.align import align_genes, harmonize
+from sclong.genes.align import harmonize
+from sclong.io.files import writing
 from sclong.nn.values import dense_with_pad
 from sclong.runlog import LOGGER, Progress
 
@@ -30,9 +35,6 @@ if TYPE_CHECKING:
 
     from sclong.checkpoint.folder import LoadedModel
     from sclong.nn.dual_encoder import Output
-
-Pooling = Literal["nonzero_mean", "mean", "reconstruction_profile"]
-POOLINGS: tuple[str, ...] = get_args(Pooling)
 
 
 @torch.inference_mode()
@@ -43,6 +45,9 @@ def embed_adata(
     batch_size: int = 8,
     pooling: Pooling = "nonzero_mean",
     layer: str | None = None,
+    gene_column: str | None = None,
+    round: bool = False,
+    empty: Empty = "refuse",
     progress: bool = True,
     contextual: bool = False,
 ) -> Embedding:
@@ -71,8 +76,10 @@ def embed_adata(
         "reconstruction_profile": a number for each gene of `adata`, the sum of its contextual vector and of its
         reconstructed value (Bai et al. 2026, Eq. 11); genes that the vocabulary lacks get the mean over the model's
         positions, PAD included, as in the published code.
-    layer
-        Where the values are: "X" (default), "raw" or a layer.
+    layer, gene_column, round
+        Where the values and names are: by default found by the rules of :func:`sclong.cells.reader.open_reader`.
+    empty
+        What becomes of cells with none of the vocabulary's genes: "refuse", or "nan": their vectors are NaN.
     progress
         Whether to write progress lines into the log.
     contextual
@@ -93,22 +100,20 @@ def embed_adata(
     """
     if adata.n_obs == 0:
         raise InputDataError("an AnnData without cells", "at least one cell", "check what filtered the cells out")
-    cells = cells_of(adata, loaded.vocabulary, layer)
-    alignment = cells.alignment
-    if layer == "raw":
-        alignment = align_genes(list(adata.var_names), loaded.vocabulary, extra=adata.var)
-    facts = facts_of(cells, loaded, batch_size, pooling, layer or "X")
+    reader = reader_of(adata, layer, gene_column, round=round)
+    cells, positions = cells_of(reader, loaded.vocabulary), output_positions(reader, loaded.vocabulary)
+    facts = facts_of(cells, loaded, batch_size, pooling, reader, empty)
     width = adata.n_vars if pooling == "reconstruction_profile" else loaded.arch.base_dim
     pooled = np.empty((adata.n_obs, width), dtype=np.float32)
     genes = GeneMeans(loaded)
     every = np.empty((adata.n_obs, adata.n_vars, loaded.arch.base_dim), dtype=np.float16) if contextual else None
     for start, values_BN, output in forward(cells, loaded, batch_size, progress):
-        part = pool(output, values_BN, pooling, alignment.positions)
+        part = pool(output, values_BN, pooling, positions)
         pooled[start : start + len(part)] = part
-        genes.add(output)
+        genes.add(output, values_BN)
         if every is not None:
-            every[start : start + len(part)] = gene_vectors(output, alignment.positions)
-    return Embedding(pooled, genes.of(alignment.positions), alignment.positions >= 0, facts, every)
+            every[start : start + len(part)] = gene_vectors(output, positions)
+    return Embedding(pooled, genes.of(positions), positions >= 0, facts, every)
 
 
 def embed(
@@ -119,6 +124,9 @@ def embed(
     batch_size: int = 8,
     pooling: Pooling = "nonzero_mean",
     layer: str | None = None,
+    gene_column: str | None = None,
+    round: bool = False,
+    empty: Empty = "refuse",
 ) -> None:
     """Embed cells and genes in place, as scanpy's functions do.
 
@@ -132,7 +140,7 @@ def embed(
         What :func:`sclong.load_checkpoint` returned.
     key_added
         Name of what is set.
-    batch_size, pooling, layer
+    batch_size, pooling, layer, gene_column, round, empty
         As in :func:`embed_adata`; with the stabilizer "global" the result depends on `batch_size`.
 
     Notes
@@ -144,7 +152,16 @@ def embed(
     - ``adata.var[key_added + "_mapped"]``: whether the vocabulary has the gene
     - ``adata.uns[key_added]``: hashes of checkpoint and vocabulary, options, and the alignment's report as JSON
     """
-    embedding = embed_adata(adata, loaded, batch_size=batch_size, pooling=pooling, layer=layer)
+    embedding = embed_adata(
+        adata,
+        loaded,
+        batch_size=batch_size,
+        pooling=pooling,
+        layer=layer,
+        gene_column=gene_column,
+        round=round,
+        empty=empty,
+    )
     adata.obsm[key_added] = embedding.cell_embedding
     adata.varm[key_added] = embedding.gene_embedding
     adata.var[f"{key_added}_mapped"] = embedding.gene_mapped
@@ -164,6 +181,9 @@ def embed_file(
     genes: str | Path | None = None,
     layer: str | None = None,
     gene_column: str | None = None,
+    member: str | None = None,
+    round: bool = False,
+    empty: Empty = "refuse",
     progress: bool = True,
 ) -> None:
     """Embed an h5ad file of any size: copy it, and add to the copy what :func:`embed` sets.
@@ -174,7 +194,8 @@ def embed_file(
     Parameters
     ----------
     source, loaded, output
-        h5ad file to read, checkpoint, h5ad file to write.
+        File to read (see :func:`sclong.cells.reader.open_reader`), checkpoint, h5ad file to write. Files of other
+        kinds than h5ad are read whole and converted in a temporary folder beside the output.
     key_added, batch_size, pooling
         As in :func:`embed`.
     contextual
@@ -182,8 +203,10 @@ def embed_file(
         :func:`sclong.cells.contextual.contextual_store`.
     genes
         Text file with a gene name per line: the genes of `contextual`, in this order; default: the vocabulary.
-    layer, gene_column
-        Where counts and gene names are; see :class:`sclong.cells.h5ad_stream.H5adCells`.
+    layer, gene_column, member, round
+        Where counts and gene names are; see :func:`sclong.cells.reader.open_reader`.
+    empty
+        As in :func:`embed_adata`.
     progress
         Whether to write progress lines into the log.
 
@@ -194,11 +217,18 @@ def embed_file(
     """
     source, output = Path(source), Path(output)
     check_outputs(source, output, *([Path(contextual)] if contextual else []))
-    with H5adCells(source, layer, gene_column) as file, ExitStack() as outputs:
-        alignment = align_genes(file.genes, loaded.vocabulary, extra=file.var)
-        cells = Cells(file.n_cells, alignment, file.value_kind, file.blocks, file.cell_names)
-        positions = align_genes(file.output_genes, loaded.vocabulary, extra=file.output_var).positions
-        facts = facts_of(cells, loaded, batch_size, pooling, file.layer, file.genes_from)
+    with ExitStack() as outputs:
+        copied = source
+        if kind_of(source) != "h5ad":
+            copied = Path(outputs.enter_context(TemporaryDirectory(dir=output.parent))) / "converted.h5ad"
+            adata = read_kind(source, kind_of(source), member)
+            with writing(output):
+                adata.write_h5ad(copied)
+            del adata
+        file = outputs.enter_context(open_reader(copied, layer, gene_column, round=round))
+        file.where = str(source)
+        cells, positions = cells_of(file, loaded.vocabulary), output_positions(file, loaded.vocabulary)
+        facts = facts_of(cells, loaded, batch_size, pooling, file, empty)
         if contextual:
             kept = genes_listed(Path(genes), loaded.vocabulary) if genes else np.arange(len(loaded.vocabulary))
             labels, attributes = gene_labels(loaded.vocabulary, kept), {"sclong": jsonable(facts)}
@@ -208,11 +238,11 @@ def embed_file(
             kept_K = torch.from_numpy(kept).to(loaded.device)
         width = len(positions) if pooling == "reconstruction_profile" else loaded.arch.base_dim
         more = 2**22 + 8 * len(positions) * loaded.arch.base_dim
-        copy = outputs.enter_context(embedded_copy(source, output, key_added, file.n_cells, width, more))
+        copy = outputs.enter_context(embedded_copy(copied, output, key_added, file.n_cells, width, more))
         means = GeneMeans(loaded)
         for start, values_BN, result in forward(cells, loaded, batch_size, progress):
             copy.write(start, pool(result, values_BN, pooling, positions))
-            means.add(result)
+            means.add(result, values_BN)
             if contextual:
                 store.write(result.gene_embeddings_BND[:, kept_K].float().cpu().numpy())
         if contextual:
@@ -221,7 +251,7 @@ def embed_file(
 
 
 def facts_of(
-    cells: Cells, loaded: LoadedModel, batch_size: int, pooling: str, layer: str, genes_from: str = "var_names"
+    cells: Cells, loaded: LoadedModel, batch_size: int, pooling: str, reader: Reader, empty: Empty
 ) -> dict[str, Any]:
     """Check the options and the cells; return what a reader must know to repeat an embedding.
 
@@ -241,14 +271,16 @@ def facts_of(
             "'per_head' and 'per_cell' do not",
             batch_size,
         )
-    check_cells(cells, loaded.normalization)
+    survey = check_cells(cells, loaded.normalization, empty)
     return {
         "sclong": __version__,
         "checkpoint": loaded.hash,
         "vocabulary": loaded.vocabulary.hash,
         "pooling": pooling,
-        "values_from": layer,
-        "genes_from": genes_from,
+        "values_from": reader.layer,
+        "genes_from": reader.genes_from,
+        "read": reader.describe(cells.alignment.report),
+        "empty_cells": len(survey.empty),
         "value_kind": cells.value_kind,
         "stabilizer": loaded.arch.stabilizer,
         "precision": loaded.arch.precision,
@@ -291,67 +323,3 @@ def forward(
             yield done + start, values_BN, model(values_BN)
             lines.update(len(values_BN))
         done += block.shape[0]
-
-
-def pool(output: Output, values_BN: torch.Tensor, pooling: str, positions: np.ndarray) -> np.ndarray:
-    """Return a vector per cell, float32: see :func:`embed_adata`.
-
-    Parameters
-    ----------
-    output, values_BN
-        What the model returned, and what it read.
-    pooling
-        One of `POOLINGS`.
-    positions : (genes of the data set,)
-        Where each is in the vocabulary, -1 where it is not.
-    """
-    vectors_BND = output.gene_embeddings_BND.float()
-    if pooling == "reconstruction_profile":
-        profile_BN = vectors_BND.sum(-1, dtype=torch.float64) + output.reconstruction_BN
-        filler_B1 = profile_BN.mean(1, keepdim=True)
-        return torch.cat([profile_BN, filler_B1], 1)[:, positions].float().cpu().numpy()  # -1: the filler
-    if pooling == "mean":
-        return vectors_BND[:, :-1].mean(1).cpu().numpy()
-    detected_BN = (values_BN != 0).to(vectors_BND.dtype)
-    sums_BD = torch.einsum("bn,bnd->bd", detected_BN, vectors_BND)
-    return (sums_BD / detected_BN.sum(1, keepdim=True)).cpu().numpy()
-
-
-def gene_vectors(output: Output, positions: np.ndarray) -> np.ndarray:
-    """Return contextual vectors of a data set's genes, (B, genes, D) float32.
-
-    Parameters
-    ----------
-    output
-        What the model returned.
-    positions : (genes of the data set,)
-        Where each is in the vocabulary; -1 where it is not: it gets the mean of the others in the cell.
-    """
-    mapped = positions >= 0
-    vectors_BND = output.gene_embeddings_BND.float().cpu().numpy()
-    out = np.empty((len(vectors_BND), len(positions), vectors_BND.shape[2]), dtype=np.float32)
-    out[:, mapped] = vectors_BND[:, positions[mapped]]
-    out[:, ~mapped] = out[:, mapped].mean(axis=1, keepdims=True)
-    return out
-
-
-class GeneMeans:
-    """Mean over cells of the contextual vectors of every gene, in float64."""
-
-    def __init__(self, loaded: LoadedModel) -> None:
-        shape = len(loaded.vocabulary), loaded.arch.base_dim
-        self.sums_GD = torch.zeros(shape, dtype=torch.float64, device=loaded.device)
-        self.n_cells = 0
-
-    def add(self, output: Output) -> None:
-        """Count the cells of a batch."""
-        self.sums_GD += output.gene_embeddings_BND[:, :-1].sum(0, dtype=torch.float64)
-        self.n_cells += len(output.gene_embeddings_BND)
-
-    def of(self, positions: np.ndarray) -> np.ndarray:
-        """Return the means of genes, (genes, D) float32; where the position is -1 the mean of the other rows."""
-        mapped = positions >= 0
-        out = np.empty((len(positions), self.sums_GD.shape[1]), dtype=np.float32)
-        out[mapped] = (self.sums_GD / self.n_cells).cpu().numpy()[positions[mapped]]
-        out[~mapped] = out[mapped].mean(0, dtype=np.float64)
-        return out

@@ -11,34 +11,54 @@ import numpy as np
 import pandas as pd
 from scipy import sparse
 
-from sclong.cells.h5ad import ORIGINAL_NAMES
+from sclong.cells.names import ORIGINAL_NAMES, are_row_numbers, columns_of_names
 from sclong.errors import InputDataError, listing
 from sclong.genes.vocabulary import Vocabulary
 
-ENSEMBL = r"^(ENSG\d{11})(\.\d+)?(?:_PAR_Y)?$"
+GENOME = r"^(?:GRCh3[78]|hg19|hg38)_+"
+ENSEMBL = r"^(ENSG\d{11})(\.\d+)?(?:_PAR_Y|_\d+)?(?:_PAR_Y)?$"
+WITH_SYMBOL = r"^(ENSG\d{11})(?:\.\d+)?(?:_\d+)?[_|:;.-]+([A-Za-z][\w.-]*)$"
+SYMBOL_BEFORE = r"^([A-Za-z][\w.-]*?)[_|:;-]+(ENSG\d{11})(?:\.\d+)?$"
 ENTREZ = r"^(?:GeneID:)?(\d+)$"
-RULES = ("ensembl", "symbol", "previous_or_alias", "entrez")
+RULES = ("ensembl", "symbol", "previous_or_alias", "entrez", "date")
 NAMES = {
     "ensembl": "Ensembl id",
     "symbol": "symbol",
     "previous_or_alias": "previous or alias symbol",
     "entrez": "Entrez id",
+    "date": "date that a spreadsheet made of a symbol",
 }
+MONTHS = {
+    "mar": ("MARCH", "MARC"),
+    "sep": ("SEPT", "SEP"),
+    "sept": ("SEPT", "SEP"),
+    "dec": ("DEC",),
+    "oct": ("OCT",),
+    "nov": ("NOV",),
+    "apr": ("APR",),
+    "feb": ("FEB",),
+}
+DAY_MONTH = r"^(\d{1,2})[-/. ]([A-Za-z]{3,4})$"
+MONTH_DAY = r"^([A-Za-z]{3,4})[-/. ](\d{1,2})$"
+ISO_DATE = r"^\d{4}-(\d{2})-(\d{2})(?: 00:00:00)?$"
 SYMBOL_COLUMNS = ("feature_name", "gene_symbols", "gene_symbol", "symbol", "gene_name", "gene_names", ORIGINAL_NAMES)
 KINDS = {
     "mouse Ensembl ids": r"^ENSMUSG\d{11}",
-    "human Ensembl ids": ENSEMBL,
+    "human Ensembl ids": r"^ENSG\d{11}",
     "Ensembl ids of another species, or of transcripts or proteins": r"^ENS[A-Z]*\d{11}",
-    "names with the genome before them, of an experiment on several species": r"^(GRCh38|GRCm3[89]|hg19|hg38|mm10)_+",
+    "names with the genome of another species before them": r"^(GRCm3[89]|mm9|mm10|mm39|rn6|rn7)_+",
     "numbers (Entrez ids, or positions)": ENTREZ,
     "probe ids": r"^(\d+(_[a-z]+)*_at|ILMN_\d+|A_\d+_P\d+)$",
     "title-case symbols, as mouse genes have": r"^[A-Z][a-z]+[a-z0-9]*$",
 }
 FOREIGN = [kind for kind in KINDS if "species" in kind or "mouse" in kind]
-UNTIDY = {"with_version": "with a version", "with_blanks": "with blanks around them"}
+UNTIDY = {
+    "with_version": "with a version",
+    "with_blanks": "with blanks around them",
+    "with_genome": "with the genome before them",
+}
 LEAST_SHARE = 0.05
 FOREIGN_SHARE = 0.01
-HIGHEST_POSITION = 70_000  # no matrix has more genes, and an Entrez list of any length has numbers above it
 AMBIGUOUS = -2
 SUMMED = ("counts", "cp10k")  # kinds of values whose duplicates add up
 
@@ -66,9 +86,11 @@ def align_genes(names: Sequence[str], vocabulary: Vocabulary, *, extra: pd.DataF
     """Find each name in the vocabulary.
 
     In this order: Ensembl id (the version does not count), symbol, previous or alias symbol, Entrez id ("123" or
-    "GeneID:123"). Every name is looked up by itself, so that kinds may be mixed. Blanks around a name are ignored. A
-    name that stands for several genes is ambiguous and left out; a current symbol wins over somebody else's alias.
-    Several names of one gene are duplicates: :func:`harmonize` says how their values are combined.
+    "GeneID:123"), a date that a spreadsheet made of a symbol. The genome before a name ("GRCh38_"), the mapping version
+    of a lifted annotation ("ENSG....5_2") and a symbol behind an id ("ENSG..._SYMBOL") are read. Every name is looked
+    up by itself, so that kinds may be mixed. Blanks around a name are ignored. A name that stands for several genes is
+    ambiguous and left out; a current symbol wins over somebody else's alias. Several names of one gene are duplicates:
+    :func:`harmonize` says how their values are combined.
 
     Parameters
     ----------
@@ -87,7 +109,7 @@ def align_genes(names: Sequence[str], vocabulary: Vocabulary, *, extra: pd.DataF
         Mouse genes, running numbers, or less than 5 % of the names found; says which kind of name was given.
     """
     given = pd.Series(list(names), dtype=object).astype(str)
-    clean = given.str.strip()
+    clean = given.str.strip().str.replace(GENOME, "", regex=True)
     ensembl = clean.str.extract(ENSEMBL)
     indices = _indices(vocabulary)
     positions, rule = _find(clean, indices)
@@ -99,19 +121,26 @@ def align_genes(names: Sequence[str], vocabulary: Vocabulary, *, extra: pd.DataF
         by_name = np.isin(second_rule, ["symbol", "previous_or_alias"])
         take = (positions < 0) & is_id.to_numpy(dtype=bool) & by_name & ~np.isin(second, positions)
         positions, rule = np.where(take, second, positions), np.where(take, second_rule, rule)
-    _check(clean, int((positions >= 0).sum()))
+    _check(clean, int((positions >= 0).sum()), extra)
     report = {
         **_report(clean, positions, rule, len(vocabulary)),
         "with_version": int(ensembl[1].notna().sum()),
-        "with_blanks": int((given != clean).sum()),
+        "with_blanks": int((given != given.str.strip()).sum()),
+        "with_genome": int(given.str.strip().str.match(GENOME).sum()),
     }
     return Alignment(positions, rule, report)
 
 
 def _find(clean: pd.Series, indices: Mapping[str, pd.Series]) -> tuple[np.ndarray, np.ndarray]:
     """Return position and rule of each name by the first rule that knows it."""
-    ids = clean.str.extract(ENSEMBL)[0]
-    keys = {"ensembl": ids, "previous_or_alias": ids.fillna(clean), "entrez": clean.str.extract(ENTREZ)[0]}
+    both, before = clean.str.extract(WITH_SYMBOL), clean.str.extract(SYMBOL_BEFORE)
+    own = clean.str.extract(ENSEMBL)[0]
+    ids = own.where(own.notna(), both[0]).where(own.notna() | both[0].notna(), before[1])
+    clean = both[1].where(both[1].notna(), before[0]).where(both[1].notna() | before[0].notna(), clean)
+    alone = own.where(own.notna(), clean)
+    entrez = clean.str.extract(ENTREZ)[0]
+    keys = {"ensembl": ids, "previous_or_alias": alone, "entrez": entrez, "date": clean}
+    indices = {**indices, "date": _dates(clean, indices)}
     positions = np.full(len(clean), -1, dtype=np.int64)
     rule = np.full(len(clean), "unmapped", dtype="<U17")
     for name in RULES:
@@ -121,6 +150,33 @@ def _find(clean: pd.Series, indices: Mapping[str, pd.Series]) -> tuple[np.ndarra
         rule[unseen & (found >= 0)] = name
         rule[unseen & (found == AMBIGUOUS)] = "ambiguous"
     return positions, rule
+
+
+def _dates(clean: pd.Series, indices: Mapping[str, pd.Series]) -> pd.Series:
+    """Return the positions of the symbols that a spreadsheet turned into dates; `AMBIGUOUS` where two could have been.
+
+    "1-Mar" is MARCH1 or MARC1, which are two genes; "4-Mar" is MARCH4. "2023-09-02" is SEPT2.
+    """
+    out = {}
+    numbers = {"02": "feb", "03": "mar", "04": "apr", "09": "sep", "10": "oct", "11": "nov", "12": "dec"}
+    for name in clean[clean.str.match(f"{DAY_MONTH}|{MONTH_DAY}|{ISO_DATE}")].unique():
+        if found := re.match(DAY_MONTH, name):
+            day, month = found[1], found[2]
+        elif found := re.match(MONTH_DAY, name):
+            month, day = found[1], found[2]
+        else:
+            iso = re.match(ISO_DATE, name)
+            month, day = (numbers.get(iso[1], ""), iso[2]) if iso else ("", "0")
+        stems = MONTHS.get(month.lower(), ())
+        places = {
+            int(indices[rule][symbol])
+            for symbol in (f"{stem}{int(day)}" for stem in stems)
+            for rule in ("symbol", "previous_or_alias")
+            if symbol in indices[rule].index
+        }
+        if places:
+            out[name] = places.pop() if len(places) == 1 else AMBIGUOUS
+    return pd.Series(out, dtype=np.float64)
 
 
 def _indices(vocabulary: Vocabulary) -> dict[str, pd.Series]:
@@ -198,7 +254,7 @@ def _kind(name: str) -> str:
     return next((kind for kind, pattern in KINDS.items() if re.match(pattern, name)), "symbols or other text")
 
 
-def _check(clean: pd.Series, mapped: int) -> None:
+def _check(clean: pd.Series, mapped: int, extra: pd.DataFrame | None) -> None:
     if clean.empty:
         raise InputDataError("no gene names", "one name per column", "check var_names (adata.var_names)")
     kind, examples = kind_of_names(clean), listing(clean, 3)
@@ -209,9 +265,12 @@ def _check(clean: pd.Series, mapped: int) -> None:
             "map them to human orthologues before, or use human data",
         )
     action = "put human ids into var_names, or name the column of var that has them (gene_column)"
-    if _running_numbers(clean):
+    columns = columns_of_names(extra) if extra is not None else []
+    if columns:
+        action += f"; these look like names: {listing(columns)}, for example --gene-column {columns[0]}"
+    if are_row_numbers(clean):
         raise InputDataError(
-            f"the {len(clean)} gene names are running numbers ({examples})",
+            f"gene names are running numbers, that is rows of a matrix ({examples} of {len(clean)})",
             "human Ensembl ids, gene symbols or Entrez ids",
             f"{action}; if they are Entrez ids, write them as GeneID:123",
         )
@@ -221,20 +280,6 @@ def _check(clean: pd.Series, mapped: int) -> None:
             "human Ensembl ids, gene symbols or Entrez ids in var_names",
             action,
         )
-
-
-def _running_numbers(clean: pd.Series) -> bool:
-    """Say whether names are positions in a matrix, or what is left of them after genes were filtered.
-
-    That is: 0, 1, 2 ... or 1, 2, 3 ...; or at least 20 ascending bare numbers, none above what a matrix has columns.
-    """
-    if len(clean) < 2 or not clean.str.fullmatch(r"\d{1,9}").all():
-        return False
-    numbers = clean.astype(int).to_numpy()
-    steps = np.diff(numbers)
-    if numbers[0] < 2 and (steps == 1).all():
-        return True
-    return len(numbers) >= 20 and bool((steps > 0).all()) and bool(numbers[-1] <= HIGHEST_POSITION)
 
 
 def harmonize(

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from corpus_files import ANY
 
-from sclong.cells import h5ad_stream
+from sclong.cells import matrix
 from sclong.config.sections import CellFilters
 from sclong.corpus.part import write_part
 from sclong.corpus.source import file_dataset
@@ -28,7 +28,7 @@ def main(folder: Path, sources: list[str], events: int) -> None:
             if left[0] == 0:
                 os.kill(os.getpid(), signal.SIGKILL)
 
-    h5ad_stream.BLOCK_ENTRIES = 60  # pieces of some seven cells
+    matrix.BLOCK_ENTRIES = 60  # pieces of some seven cells
     vocabulary = Vocabulary.read(folder / "vocabulary.tsv")
     datasets = [file_dataset(folder / f"{name}.h5ad", ANY.model_copy(update={"name": name})) for name in sources]
     filters = CellFilters(minimum_genes=2, cells_per_shard=10)

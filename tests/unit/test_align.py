@@ -123,15 +123,20 @@ def test_suspicion_of_another_species(vocabulary: Vocabulary, foreign: list[str]
 
 
 def test_names_with_a_genome_before_them(vocabulary: Vocabulary) -> None:
-    with pytest.raises(InputDataError, match="names with the genome before them, of an experiment on several species"):
-        align_genes([f"GRCh38_{gene(n)}" for n in (10, 11)] + ["mm10_Gapdh"], vocabulary)
+    alignment = align_genes([f"GRCh38_{gene(n)}" for n in (10, 11)] + ["mm10_Gapdh"], vocabulary)
+    assert alignment.positions.tolist() == align_genes([gene(10), gene(11), "nothing"], vocabulary).positions.tolist()
+    assert alignment.report["with_genome"] == 2
+    assert "1 names are names with the genome of another species" in alignment.report["species"]
 
 
 def positions(n: int, first: int = 3, step: int = 7) -> list[str]:
     return [str(first + step * i) for i in range(n)]
 
 
-@pytest.mark.parametrize("names", [["0", "1", "2"], ["1", "2"], positions(30), [*positions(30), "70000"]])
+@pytest.mark.parametrize(
+    "names",
+    [["0", "1", "2"], ["1", "2"], ["2", "0", "1"], positions(30), [*positions(30), "70000"], positions(30)[::-1]],
+)
 def test_running_numbers_are_refused(vocabulary: Vocabulary, names: list[str]) -> None:
     with pytest.raises(InputDataError, match=r"running numbers(.|\n)*write them as GeneID:123"):
         align_genes(names, vocabulary)
@@ -142,7 +147,6 @@ def test_running_numbers_are_refused(vocabulary: Vocabulary, names: list[str]) -
     [
         [f"GeneID:{i}" for i in range(90, 111)],
         [*positions(30, first=100), "100130426"],  # above what a matrix has columns
-        [*positions(30, first=100)[::-1]],
         ["100", "104"],
     ],
 )
@@ -174,7 +178,9 @@ def test_check_prints_the_report_even_if_values_are_refused(
     assert main(["check", str(tmp_path / "good.h5ad"), "--checkpoint", str(tmp_path)]) == 0
     good = capsys.readouterr().out
     assert "2 cells, 2 genes" in good
-    assert "read from       values: X; gene names: gene_ids" in good
+    assert (
+        "read            counts from X (holds counts), 2 cells, 2 genes, names from var['gene_ids'], 100% found" in good
+    )
     assert "found           2 (100.0%): Ensembl id 2" in good
     assert "genes per cell  median 1, fewest 1" in good
     assert main(["check", str(tmp_path / "bad.h5ad"), "--checkpoint", str(tmp_path)]) == 1
@@ -281,3 +287,16 @@ def test_harmonize_equals_a_loop(vocabulary: Vocabulary, seed: int) -> None:
 )
 def test_kind_of_names(names: list[str], kind: str) -> None:
     assert kind in kind_of_names(names)
+
+
+def test_dates_of_a_spreadsheet_become_symbols_where_one_could_have_been() -> None:
+    symbols = ["MARCHF1", "MTARC1", "MARCHF4", "SEPTIN2", "DELEC1", "SEPTIN9"]
+    aliases = ["MARCH1", "MARC1", "MARCH4", "SEPT2", "DEC1", "SEPT9"]
+    table = pd.DataFrame({"index": range(6), "ensembl_id": [f"ENSG{i:011d}" for i in range(6)], "symbol": symbols})
+    names = Vocabulary(table.assign(biotype="protein_coding", aliases=aliases, entrez_id=""))
+    given = ["4-Mar", "2-Sep", "1-Dec", "2023-09-09 00:00:00", "1-Mar", "31-Jan", "SEPT2"]
+    alignment = align_genes(given, names)
+    assert alignment.positions[:4].tolist() == [2, 3, 4, 5]
+    assert alignment.rule.tolist() == [*["date"] * 4, "ambiguous", "unmapped", "previous_or_alias"]
+    assert align_genes(["Mar-04", "02-Sep", "Sep-02"], names).positions.tolist() == [2, 3, 3]
+    assert any("date that a spreadsheet made of a symbol 4" in line for line in describe(alignment.report))

@@ -99,7 +99,7 @@ def test_order_of_cells_changes_no_bit_of_a_cell(loaded: LoadedModel) -> None:
 
 def test_size_of_blocks_changes_no_bit(loaded: LoadedModel, monkeypatch: pytest.MonkeyPatch) -> None:
     one = embed_adata(cells(), loaded)
-    monkeypatch.setattr("sclong.embed.cells.BLOCK_ENTRIES", 70)
+    monkeypatch.setattr("sclong.cells.matrix.BLOCK_ENTRIES", 70)
     other = embed_adata(cells(), loaded)
     assert np.array_equal(one.cell_embedding, other.cell_embedding)
     assert np.array_equal(one.gene_embedding, other.gene_embedding)
@@ -140,12 +140,13 @@ def test_counts_in_a_layer_or_in_raw(loaded: LoadedModel) -> None:
     adata = adata[:, ::-1].copy()
     adata.X = adata.X.log1p()
     with pytest.raises(InputDataError, match="not integers"):
-        embed_adata(adata, loaded)
+        embed_adata(adata, loaded, layer="X")
+    assert embed_adata(adata, loaded).facts["values_from"] == "raw"
     for layer in ("raw", "counts"):
         result = embed_adata(adata, loaded, layer=layer)
         np.testing.assert_allclose(result.cell_embedding, expected.cell_embedding, rtol=0, atol=1e-6)
         np.testing.assert_allclose(result.gene_embedding, expected.gene_embedding[::-1], rtol=0, atol=1e-6)
-        assert result.facts["values_from"] == layer
+        assert result.facts["values_from"] == {"counts": "layers['counts']"}.get(layer, layer)
     with pytest.raises(InputDataError, match="counts"):
         embed_adata(adata, loaded, layer="count")
 

@@ -44,6 +44,9 @@ class PrepareOptions(Strict):
     condition_column: str = Field(default="condition", description="obs column with A+ctrl, A+B, or A")
     control: str = Field(default="ctrl", description="how the condition column writes control, alone and beside a gene")
     value_kind: Literal["counts", "log1p_cp10k"] = "counts"
+    layer: str | None = Field(
+        default=None, description="where the values are: X, raw or a layer; None: found, of values that are no counts X"
+    )
     symbol_column: str | None = Field(
         default=None, description="var column of gene symbols; None: var_names are symbols"
     )
@@ -221,7 +224,7 @@ def prepare_perturbations(path: Path, chosen: PrepareOptions, out: Path) -> dict
 
 def _read(path: Path, chosen: PrepareOptions) -> anndata.AnnData:
     """Read the cells that are kept; obs gets the column ``label``."""
-    adata = read_expression(path, layer=None if chosen.value_kind == "counts" else "X")
+    adata = read_expression(path, layer=chosen.layer or (None if chosen.value_kind == "counts" else "X"))
     for column, where in (
         (chosen.condition_column, adata.obs),
         *((c, adata.obs) for c in chosen.keep),

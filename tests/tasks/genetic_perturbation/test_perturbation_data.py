@@ -218,3 +218,11 @@ def test_cells_of_counts_are_normalised(tmp_path: Path) -> None:
     control = ConditionCells(tmp_path / "cells.h5ad", []).control()
     np.testing.assert_allclose(np.expm1(control.toarray()).sum(1), 1e4, rtol=1e-4)
     np.testing.assert_allclose(control.mean(0).A1, Profiles.read(tmp_path).control_mean, rtol=1e-4)
+
+
+def test_values_in_a_layer_that_the_card_names(tmp_path: Path) -> None:
+    adata = screen()
+    _, expected, _ = prepared(adata, tmp_path)
+    adata.layers["logged"], adata.X = adata.X.copy(), adata.X * 3
+    _, profiles, _ = prepared(adata, tmp_path, layer="logged")
+    np.testing.assert_array_equal(profiles.mean, expected.mean)
