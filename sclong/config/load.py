@@ -217,8 +217,7 @@ def remember_preset(config: Config) -> None:
             raise ConfigError(
                 f"{config.results_dir}/ holds results of preset {other!r}; asked for {config.preset!r}",
                 "one preset per results folder, so that numbers of different sizes never mix",
-                f"add --config preset={config.preset} results_dir=results_{config.preset} "
-                f"(or remove {config.results_dir}/)",
+                f"add --config preset={config.preset} results_dir=results_{config.preset}: both are kept",
             )
 
 

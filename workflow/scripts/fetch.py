@@ -6,9 +6,9 @@ with logged(snakemake):
     from sclong.errors import FetchError
     from sclong.io.fetch import fetch
     from sclong.plan.advice import could_not_fetch
-    from sclong.plan.plan import make_plan
+    from sclong.plan.snapshot import plan_of_run
 
-    plan = make_plan(snakemake.config)
+    plan = plan_of_run(snakemake.config)
     source = plan.sources[f"{snakemake.wildcards.source}/{snakemake.wildcards.file}"]
     try:
         fetch(source, snakemake.output[0], **snakemake.params.options)
