@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import Field, ValidationError, model_validator
+from pydantic import Field, ValidationError, field_validator
 
 from sclong.config.cards import (
     PRESETS,
@@ -31,6 +32,10 @@ from sclong.config.sections import (
 )
 from sclong.errors import CardError, ConfigError, nearest
 
+Seed = Annotated[int, Field(ge=0, lt=2**32)]
+LONGEST_FOLDER = 200
+"""Characters of a folder's path: names below it must still fit what file systems allow."""
+
 
 class Preset(Strict):
     """One size of the whole workflow."""
@@ -42,7 +47,7 @@ class Preset(Strict):
     gene2vec: Gene2VecConfig = Gene2VecConfig()
     pretrain: PretrainConfig
     embed: EmbedConfig = EmbedConfig()
-    seeds: list[int] = Field(min_length=1, description="training seeds; each is a training of its own")
+    seeds: list[Seed] = Field(min_length=1, description="training seeds; each is a training of its own")
 
 
 class Config(Preset):
@@ -58,11 +63,27 @@ class Config(Preset):
     folds: int | None = Field(default=None, ge=1, description="use only the first folds of each split; null: all")
     cards_dir: str = Field(default="config", description="folder with benchmarks/, models/, architectures/, presets/")
 
-    @model_validator(mode="after")
-    def _distinct_seeds(self) -> Config:
-        if len(set(self.seeds)) != len(self.seeds):
+    @field_validator("seeds")
+    @classmethod
+    def _distinct_seeds(cls, seeds: list[int]) -> list[int]:
+        if len(set(seeds)) != len(seeds):
             raise ValueError("seeds must differ: equal seeds are the same training")
-        return self
+        return seeds
+
+    @field_validator("results_dir", "data_dir")
+    @classmethod
+    def _one_folder(cls, folder: str) -> str:
+        """Expand ``~`` here, once: some libraries do it and some do not."""
+        out = os.path.expanduser(folder).rstrip("/") or folder
+        if not out.strip() or any(c in "{}*?" or ord(c) < 32 for c in out):
+            raise ValueError("a folder's path, without braces, *, ? and line breaks: rules take these for patterns")
+        if out.startswith("~"):
+            raise ValueError("there is no such user, whose home ~ would be")
+        if len(out) > LONGEST_FOLDER:
+            raise ValueError(
+                f"{len(out)} characters; at most {LONGEST_FOLDER}, so that names below it are not too long"
+            )
+        return out
 
 
 T = TypeVar("T", bound=Strict)
@@ -116,6 +137,10 @@ def load_config(user: Mapping[str, Any], root: Path = Path(".")) -> Config:
         )
     folder = root / (user.get("cards_dir") or "config")
     path = folder / "presets" / f"{preset}.yaml"
+    if not path.is_file():
+        raise ConfigError(
+            f"no file {path}", "a folder of cards", "correct cards_dir, or run from the repository's root"
+        )
     raw = load_yaml(path)
     _validate(Preset, raw, str(path))
     return _validate(Config, {**_merge(raw, user), "preset": preset}, "configuration")

@@ -1,13 +1,14 @@
 import sys
+from collections import Counter
 from pathlib import Path
 
 from snakemake.exceptions import WorkflowError
 
 from sclong.config.load import remember_preset
 from sclong.errors import SclongError
-from sclong.io.files import write_json
+from sclong.io.files import write_json, write_text
 from sclong.benchmark.registry import load_task
-from sclong.plan.advice import blocked_error, offline_error
+from sclong.plan.advice import blocked_error, offline_error, in_the_future, say_what_is_left_out
 from sclong.plan.inputs import require_inputs, require_right_bytes
 from sclong.plan.plan import make_plan
 from sclong.plan.snapshot import settings_of_run, take_snapshot
@@ -152,19 +153,24 @@ def check_before_start():
         refuse_before_start(jobs)
     except SclongError as error:
         raise WorkflowError(str(error)) from None
-    for name, why in plan.skipped.items():
-        print(f"left out: benchmark {name}: {why}", file=sys.stderr)
-    for name in plan.corpus.left_out:
-        print(
-            f"left out: corpus source {name}: it has no public address and no mirror has it",
-            file=sys.stderr,
-        )
-    for name, why in plan.corpus.not_excluded.items():
-        print(
-            f"not left out of the corpus: cells of benchmark {name}: {why}",
-            file=sys.stderr,
-        )
+    left_out = Path(result("left_out.tsv"))
+    rows = say_what_is_left_out(plan)
+    write_text(left_out, "what\tname\twhy\n" + "".join("\t".join(row) + "\n" for row in rows))
+    if rows:
+        counts = Counter(what for what, *_ in rows)
+        said = ", ".join(f"{n} {what}" for what, n in counts.items())
+        print(f"left out: {said}; {left_out} says which and why", file=sys.stderr)
+    late = in_the_future(str(file) for job in jobs for file in job.input)
+    if late:
+        print(f"warning: {late}", file=sys.stderr)
     write_json(Path(plan.config.results_dir) / "preset.json", {"preset": plan.config.preset})
     write_json(Path(plan.config.results_dir) / "config.json", plan.config.model_dump())
     take_snapshot(plan, config)
     keep_trainings(jobs)
+
+
+def say_what_to_open():
+    """After the last job: name the page to open."""
+    page = Path(result("report.html"))
+    if page.is_file():
+        print(f"open {page.resolve()}", file=sys.stderr)
