@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 from scipy import sparse
 
+from sclong.cells.links import refuse_links
 from sclong.cells.mtx import read_mtx
 from sclong.errors import InputDataError, listing, nearest
 
@@ -127,6 +128,7 @@ def _read_h5ad(path: Path, layer: str | None) -> anndata.AnnData:
         if file.read(8) != HDF5_MAGIC:
             raise InputDataError(f"{path}: not an HDF5 file", "an h5ad file", "check the file, or name its format")
     with h5py.File(path) as parts:
+        refuse_links(path, parts)
         if "obs" not in parts or "var" not in parts:
             raise InputDataError(
                 f"{path}: an HDF5 file with {listing(parts)}, without obs and var",
@@ -160,6 +162,7 @@ def _read_10x(path: Path) -> anndata.AnnData:
     import h5py
 
     with h5py.File(path, "r") as file:
+        refuse_links(path, file)
         group = file["matrix"]
         shape = group["shape"][:]
         matrix = sparse.csc_matrix((group["data"][:], group["indices"][:], group["indptr"][:]), shape=tuple(shape))

@@ -19,6 +19,7 @@ from anndata.io import read_elem, write_elem
 from scipy import sparse
 
 from sclong.cells.h5ad import HDF5_MAGIC, ORIGINAL_NAMES, UNREADABLE, _is_integer, choose_gene_names
+from sclong.cells.links import refuse_links
 from sclong.errors import InputDataError, listing, nearest
 from sclong.io.files import atomic_path, writing
 
@@ -117,6 +118,7 @@ class H5adCells:
                 raise InputDataError(f"{path}: not an HDF5 file", "an h5ad file", "check the file")
         with reading(self.path):
             self._file = h5py.File(self.path, "r")
+            refuse_links(self.path, self._file)
             if not all(isinstance(self._file.get(part), h5py.Group) for part in ("obs", "var")):
                 raise InputDataError(
                     f"{path}: an HDF5 file with {listing(self._file)}, without the groups obs and var",

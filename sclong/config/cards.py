@@ -219,7 +219,7 @@ def load_yaml(path: Path) -> Any:
     """Read a YAML file; a syntax error says where."""
     try:
         return yaml.load(path.read_text(encoding="utf-8"), Loader=_Loader) or {}
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, ValueError, OSError, RecursionError) as error:
         raise CardError(f"{path}: not valid YAML ({error})", "a YAML mapping", "correct the file") from None
 
 

@@ -103,7 +103,7 @@ def load_sources(path: str | Path) -> dict[str, Source]:
     if not path.is_file():
         raise ConfigError(f"no table of sources at {path}", "config/sources.tsv", "run from the repository's root")
     out: dict[str, Source] = {}
-    with open(path, newline="", encoding="utf-8") as handle:
+    with open(path, newline="", encoding="utf-8", errors="replace") as handle:
         reader = csv.reader(handle, delimiter="\t", quoting=csv.QUOTE_NONE)
         header = next(reader, [])
         if tuple(header) != COLUMNS:
