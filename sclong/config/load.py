@@ -6,7 +6,7 @@ import json
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Any, Literal, TypeVar
 
 from pydantic import Field, ValidationError, field_validator
 
@@ -32,7 +32,8 @@ from sclong.config.sections import (
 )
 from sclong.errors import CardError, ConfigError, nearest
 
-Seed = Annotated[int, Field(ge=0, lt=2**32)]
+LARGEST_SEED = 2**32 - 1
+"""What numpy takes."""
 LONGEST_FOLDER = 200
 """Characters of a folder's path: names below it must still fit what file systems allow."""
 
@@ -47,7 +48,7 @@ class Preset(Strict):
     gene2vec: Gene2VecConfig = Gene2VecConfig()
     pretrain: PretrainConfig
     embed: EmbedConfig = EmbedConfig()
-    seeds: list[Seed] = Field(min_length=1, description="training seeds; each is a training of its own")
+    seeds: list[int] = Field(min_length=1, description="training seeds; each is a training of its own")
 
 
 class Config(Preset):
@@ -68,6 +69,8 @@ class Config(Preset):
     def _distinct_seeds(cls, seeds: list[int]) -> list[int]:
         if len(set(seeds)) != len(seeds):
             raise ValueError("seeds must differ: equal seeds are the same training")
+        if not all(0 <= seed <= LARGEST_SEED for seed in seeds):
+            raise ValueError(f"seeds are from 0 to {LARGEST_SEED}")
         return seeds
 
     @field_validator("results_dir", "data_dir")

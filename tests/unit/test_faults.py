@@ -25,8 +25,8 @@ from sclong.train.launch import TrainingFailedError, alone_in
     ("settings", "words"),
     [
         ({"seeds": [0, 0]}, ["seeds must differ"]),
-        ({"seeds": [-1]}, ["seeds.0", "greater than or equal to 0"]),
-        ({"seeds": [99999999999999999999999]}, ["seeds.0", "less than"]),
+        ({"seeds": [-1]}, ["seeds are from 0 to"]),
+        ({"seeds": [99999999999999999999999]}, ["seeds are from 0 to"]),
         ({"pretrain": {"learning_rate": float("inf")}}, ["pretrain.learning_rate", "finite"]),
         ({"pretrain": {"learning_rate": float("nan")}}, ["pretrain.learning_rate"]),
         ({"pretrain": {"seed": 1, "second_seed": 1}}, ["second_seed must differ"]),
