@@ -67,3 +67,22 @@ def test_one_word_for_a_task_everywhere(root: Path) -> None:
         for place in (f"sclong/tasks/{name}/README.md", f"docs/tasks/{name}.md", f"tests/tasks/{name}"):
             assert (root / place).exists(), place
         assert list((root / "config/benchmarks" / name).glob("*.yaml")), name
+
+
+def test_whole_cards_in_the_docs_are_cards(root: Path, tmp_path: Path) -> None:
+    """A block that names a card is a whole one: it can be copied."""
+    from sclong.config.cards import BenchmarkCard, ModelCard, load_card
+    from sclong.plan.rows import check_benchmark
+
+    found = set()
+    for page in sorted(root.glob("docs/**/*.md")):
+        for block in re.findall(r"```yaml\n(.*?)```", page.read_text(encoding="utf-8"), re.S):
+            if not block.startswith("name: "):
+                continue
+            name = yaml.safe_load(block)["name"]
+            (tmp_path / f"{name}.yaml").write_text(block)
+            card = load_card(tmp_path / f"{name}.yaml", ModelCard if "role: " in block else BenchmarkCard)
+            if isinstance(card, BenchmarkCard):
+                check_benchmark(card)
+            found.add(name)
+    assert {"my_cells", "my_screen", "my_model"} <= found
