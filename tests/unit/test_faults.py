@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from toy_training import toy_corpus
 from sclong.config.load import load_config
 from sclong.corpus.shards import ShardStore
 from sclong.errors import ConfigError, InputDataError
+from sclong.io.files import move_dir, write_text
 from sclong.plan.advice import in_the_future
 from sclong.train.launch import TrainingFailedError, alone_in
 
@@ -149,3 +151,32 @@ def test_no_advice_of_a_message_removes_results(root: Path) -> None:
                 if any(word in text for word in dangerous):
                     wrong.append(f"{path}:{node.lineno}: {text}")
     assert not wrong
+
+
+def test_an_output_that_is_no_file_is_never_replaced(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "folder").mkdir()
+    for place in (tmp_path / "pipe", tmp_path / "folder", Path("/dev/null")):
+        before = place.stat().st_mode
+        with pytest.raises(InputDataError, match="name another file"):
+            write_text(place, "x")
+        assert place.stat().st_mode == before
+    (tmp_path / "target").write_text("old")
+    (tmp_path / "link").symlink_to(tmp_path / "target")
+    (tmp_path / "new").symlink_to(tmp_path / "not_yet")
+    write_text(tmp_path / "link", "x")
+    write_text(tmp_path / "new", "y")
+    assert (tmp_path / "link").is_symlink() and (tmp_path / "target").read_text() == "x"
+    assert (tmp_path / "not_yet").read_text() == "y"
+    assert not list(tmp_path.glob(".tmp-*"))
+
+
+@pytest.mark.skipif(not Path("/dev/shm").is_dir(), reason="no second file system here")
+def test_a_part_is_put_on_another_file_system(tmp_path: Path) -> None:
+    with tempfile.TemporaryDirectory(dir="/dev/shm") as other:
+        (tmp_path / "part").mkdir()
+        (tmp_path / "part" / "x").write_text("x")
+        (tmp_path / "parts").symlink_to(other)
+        move_dir(tmp_path / "part", tmp_path / "parts" / "blood")
+        assert (Path(other) / "blood" / "x").read_text() == "x"
+        assert not (tmp_path / "part").exists() and os.listdir(other) == ["blood"]
