@@ -32,3 +32,7 @@ rule all:
 
 onstart:
     check_before_start()
+
+
+onsuccess:
+    say_what_to_open()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import signal
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -273,6 +274,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     args = _parser().parse_args(argv)
     start()
+    signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))  # unfinished files are cleared away
     try:
         return args.run(args) or 0
     except SclongError as error:

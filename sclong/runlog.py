@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import logging
 import os
 import platform
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 from sclong.errors import SclongError
 
@@ -59,6 +61,7 @@ def logged(snakemake: Any) -> Iterator[logging.Logger]:
     """
     for variable in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMEXPR_NUM_THREADS"):
         os.environ[variable] = str(snakemake.threads)
+    held = claim_gpus(int(snakemake.resources.get("gpu", 0) or 0))
     wildcards = ",".join(str(w) for w in snakemake.wildcards)
     log = start(snakemake.log[0], label=snakemake.rule + (f"[{wildcards}]" if wildcards else ""))
     begun, clock = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()), time.monotonic()
@@ -70,6 +73,9 @@ def logged(snakemake: Any) -> Iterator[logging.Logger]:
     except Exception:
         log.exception("failed")
         raise
+    finally:
+        for lock in held:
+            lock.close()
     record = {
         "rule": snakemake.rule,
         "wildcards": dict(snakemake.wildcards.items()),
@@ -80,6 +86,55 @@ def logged(snakemake: Any) -> Iterator[logging.Logger]:
         "seconds": round(time.monotonic() - clock, 3),
     }
     Path(snakemake.log[0]).with_suffix(".json").write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+
+
+def claim_gpus(count: int, folder: Path | None = None, every_s: float = 5.0) -> list[TextIO]:
+    """Take GPUs for this process that no other job of this machine has, and show it no others.
+
+    Under SLURM, and where no GPU is asked for, nothing is done. A lock goes with the process that holds it, however
+    that ends.
+
+    Parameters
+    ----------
+    count
+        Number of GPUs; capped at those that are there.
+    folder
+        Of the locks; every user of the machine must be able to write there. None: the system's for temporary files.
+    every_s
+        Seconds between looks while none is free.
+
+    Returns
+    -------
+    list of file
+        The locks, to be closed when the job is done.
+    """
+    shown = os.environ.get("CUDA_VISIBLE_DEVICES")
+    there = [p.name.removeprefix("nvidia") for p in sorted(Path("/dev").glob("nvidia[0-9]*"))]
+    cards = there if shown is None else [card for card in shown.split(",") if card.strip()]
+    count = min(count, len(cards))
+    if not count or "SLURM_JOB_ID" in os.environ:
+        return []
+    waited = False
+    while True:
+        held: dict[str, TextIO] = {}
+        for card in cards:
+            path = (folder or Path(tempfile.gettempdir())) / f"sclong-gpu-{card.replace('/', '_')}.lock"
+            file: TextIO = os.fdopen(os.open(path, os.O_RDWR | os.O_CREAT, 0o666), "r+", encoding="utf-8")
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                file.close()
+                continue
+            held[card] = file
+            if len(held) == count:
+                os.environ["CUDA_VISIBLE_DEVICES"] = ",".join(held)
+                return list(held.values())
+        for file in held.values():
+            file.close()
+        if not waited:
+            LOGGER.warning("waiting for %d of %d GPUs: other jobs of this machine have them", count, len(cards))
+            waited = True
+        time.sleep(every_s)
 
 
 def commit() -> str:

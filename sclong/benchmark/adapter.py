@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 from typing import TypeVar
 
+from sclong.benchmark.adapter_check import check_adapter
 from sclong.benchmark.model import Embedder, Predictor, PredictorFromFeatures
 from sclong.config.cards import Recipe
 from sclong.errors import CardError
@@ -25,11 +26,16 @@ def build(recipe: Recipe, kind: type[Kind]) -> Kind:
     Raises
     ------
     CardError
-        The module or the class does not exist, the class refuses the options, or it is of another kind.
+        The card may not name this module (:func:`~sclong.benchmark.adapter_check.check_adapter`), the module or the
+        class does not exist, the class refuses the options, or it is of another kind.
     """
     module, _, name = recipe.adapter.partition(":")
+    check_adapter(recipe.name, recipe.adapter, recipe.options)
     try:
-        adapter = getattr(importlib.import_module(module), name)(**recipe.options)
+        found = getattr(importlib.import_module(module), name)
+        if not isinstance(found, type) or not issubclass(found, Predictor | PredictorFromFeatures | Embedder):
+            raise TypeError("it is no Predictor, no PredictorFromFeatures and no Embedder")
+        adapter = found(**recipe.options)
     except (ModuleNotFoundError, AttributeError, TypeError) as error:
         raise CardError(
             f"model {recipe.name!r}, adapter {recipe.adapter!r}: {error}",

@@ -19,6 +19,7 @@ import numpy as np
 import pandas as pd
 from scipy import sparse
 
+from sclong.cells.links import refuse_links
 from sclong.cells.mtx import MATRIX, read_mtx
 from sclong.cells.structure import check_indices, check_pointers
 from sclong.errors import InputDataError, listing, nearest
@@ -180,6 +181,7 @@ def kind_of(path: str | Path) -> str:
 def _kind_of_hdf5(path: Path) -> str:
     find_plugins()
     with reading(path), h5py.File(path, "r") as file:
+        refuse_links(path, file)
         if "obs" in file and "var" in file and "mod" not in file:
             modern = all(isinstance(file[part], h5py.Group) for part in ("obs", "var"))
             return "h5ad" if modern else "old_h5ad"

@@ -23,7 +23,7 @@ PRESETS = ("demo", "small", "paper")
 class Strict(BaseModel):
     """Base of every configuration class: unknown keys are errors."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 class PaperNumber(Strict):
@@ -184,7 +184,13 @@ def describe_validation(error: ValidationError, model: type[BaseModel]) -> tuple
         like = nearest(str(first["loc"][-1]), valid)
         hint = f"write {like[0]!r} instead" if like else f"use one of: {', '.join(sorted(valid))}"
         return f"unknown key {where!r}", hint
-    return f"{where!r}: {first['msg']} (found {first.get('input')!r})", f"correct {where!r}"
+    if not where:  # of several keys together: the message names them
+        return str(first["msg"]).removeprefix("Value error, "), "correct one of the two"
+    found = repr(first.get("input"))
+    return (
+        f"{where!r}: {first['msg']} (found {found if len(found) <= 200 else found[:200] + '...'})",
+        f"correct {where!r}",
+    )
 
 
 def _fields_at(model: type[BaseModel], loc: tuple[Any, ...]) -> set[str]:
@@ -213,7 +219,7 @@ def load_yaml(path: Path) -> Any:
     """Read a YAML file; a syntax error says where."""
     try:
         return yaml.load(path.read_text(encoding="utf-8"), Loader=_Loader) or {}
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, ValueError, OSError, RecursionError) as error:
         raise CardError(f"{path}: not valid YAML ({error})", "a YAML mapping", "correct the file") from None
 
 

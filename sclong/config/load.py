@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
-from pydantic import Field, ValidationError, model_validator
+from pydantic import Field, ValidationError, field_validator
 
 from sclong.config.cards import (
     PRESETS,
@@ -30,6 +31,11 @@ from sclong.config.sections import (
     VocabularyConfig,
 )
 from sclong.errors import CardError, ConfigError, nearest
+
+LARGEST_SEED = 2**32 - 1
+"""What numpy takes."""
+LONGEST_FOLDER = 200
+"""Characters of a folder's path: names below it must still fit what file systems allow."""
 
 
 class Preset(Strict):
@@ -58,11 +64,29 @@ class Config(Preset):
     folds: int | None = Field(default=None, ge=1, description="use only the first folds of each split; null: all")
     cards_dir: str = Field(default="config", description="folder with benchmarks/, models/, architectures/, presets/")
 
-    @model_validator(mode="after")
-    def _distinct_seeds(self) -> Config:
-        if len(set(self.seeds)) != len(self.seeds):
+    @field_validator("seeds")
+    @classmethod
+    def _distinct_seeds(cls, seeds: list[int]) -> list[int]:
+        if len(set(seeds)) != len(seeds):
             raise ValueError("seeds must differ: equal seeds are the same training")
-        return self
+        if not all(0 <= seed <= LARGEST_SEED for seed in seeds):
+            raise ValueError(f"seeds are from 0 to {LARGEST_SEED}")
+        return seeds
+
+    @field_validator("results_dir", "data_dir")
+    @classmethod
+    def _one_folder(cls, folder: str) -> str:
+        """Expand ``~`` here, once: some libraries do it and some do not."""
+        out = os.path.expanduser(folder).rstrip("/") or folder
+        if not out.strip() or any(c in "{}*?" or ord(c) < 32 for c in out):
+            raise ValueError("a folder's path, without braces, *, ? and line breaks: rules take these for patterns")
+        if out.startswith("~"):
+            raise ValueError("there is no such user, whose home ~ would be")
+        if len(out) > LONGEST_FOLDER:
+            raise ValueError(
+                f"{len(out)} characters; at most {LONGEST_FOLDER}, so that names below it are not too long"
+            )
+        return out
 
 
 T = TypeVar("T", bound=Strict)
@@ -116,6 +140,10 @@ def load_config(user: Mapping[str, Any], root: Path = Path(".")) -> Config:
         )
     folder = root / (user.get("cards_dir") or "config")
     path = folder / "presets" / f"{preset}.yaml"
+    if not path.is_file():
+        raise ConfigError(
+            f"no file {path}", "a folder of cards", "correct cards_dir, or run from the repository's root"
+        )
     raw = load_yaml(path)
     _validate(Preset, raw, str(path))
     return _validate(Config, {**_merge(raw, user), "preset": preset}, "configuration")
@@ -217,8 +245,7 @@ def remember_preset(config: Config) -> None:
             raise ConfigError(
                 f"{config.results_dir}/ holds results of preset {other!r}; asked for {config.preset!r}",
                 "one preset per results folder, so that numbers of different sizes never mix",
-                f"add --config preset={config.preset} results_dir=results_{config.preset} "
-                f"(or remove {config.results_dir}/)",
+                f"add --config preset={config.preset} results_dir=results_{config.preset}: both are kept",
             )
 
 

@@ -197,7 +197,10 @@ class CorpusSource(Strict):
     tissue_column: str | None = Field(default=None, description="column of obs, instead of `tissue` for all cells")
     assay_column: str | None = Field(default=None, description="column of obs, instead of `assay` for all cells")
     optional: bool = Field(default=False, description="left out, with a line in the manifest, where it cannot be had")
-    keep_cells: str | None = Field(default=None, description="pandas query on obs")
+    keep_cells: str | None = Field(
+        default=None,
+        description="condition on columns of obs: comparisons with values, in [...], joined by and, or, not",
+    )
     doublet_column: str | None = Field(
         default=None, description="column of obs that flags doublets (true, 1, yes or doublet): they are left out"
     )
@@ -253,6 +256,13 @@ class CorpusConfig(CellFilters):
     def _some_source(self) -> CorpusConfig:
         if not self.sources and self.census is None:
             raise ValueError("a corpus has sources, or census, or both")
+        return self
+
+    @model_validator(mode="after")
+    def _distinct_names(self) -> CorpusConfig:
+        twice = sorted({s.name for s in self.sources if sum(t.name == s.name for t in self.sources) > 1})
+        if twice:
+            raise ValueError(f"two sources are named {', '.join(twice)}: each needs a name of its own")
         return self
 
     @property

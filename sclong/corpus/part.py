@@ -5,7 +5,6 @@ A part that was killed while it was written goes on where it was, and ends as if
 
 from __future__ import annotations
 
-import os
 import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -20,7 +19,7 @@ from sclong.corpus.source import DataSet, Piece, read_pieces, require_wanted
 from sclong.errors import InputDataError
 from sclong.genes.align import align_genes, harmonize
 from sclong.genes.vocabulary import Vocabulary
-from sclong.io.files import read_json, write_json
+from sclong.io.files import move_dir, read_json, write_json
 from sclong.runlog import LOGGER
 
 DROPPED = ("cells_not_wanted", "cells_doublet", "cells_empty", "cells_few_genes", "cells_mitochondrial")
@@ -105,7 +104,7 @@ def write_part(
     if out.exists():
         shutil.rmtree(out)
     out.parent.mkdir(parents=True, exist_ok=True)
-    os.replace(work_dir, out)
+    move_dir(work_dir, out)
     (out / "journal.json").unlink(missing_ok=True)
 
 

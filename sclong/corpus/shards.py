@@ -110,6 +110,12 @@ class ShardStore:
             counts.append(data[start:stop])
             genes.append(indices[start:stop])
             ends.append(ends[-1] + stop - start)
+        if max((int(part.max()) for part in genes if len(part)), default=0) >= self.n_genes:
+            raise InputDataError(
+                f"{self.folder}: a gene index of {max(int(part.max()) for part in genes if len(part))} in a shard",
+                f"indices below {self.n_genes}, the genes of its vocabulary",
+                f"a shard is damaged: `sclong verify {self.folder}` names the file; make the corpus again",
+            )
         flat, where = np.concatenate(counts).astype(np.float32), np.concatenate(genes).astype(np.int32)
         return sparse.csr_matrix((flat, where, np.array(ends)), shape=(len(cells), self.n_genes))
 

@@ -15,6 +15,7 @@ from sclong.cells.normalize import check_counts
 from sclong.cells.species import foreign_genes, require_human, require_human_counts
 from sclong.cells.stream import CellStream
 from sclong.config.sections import CorpusSource
+from sclong.corpus.condition import evaluate
 from sclong.errors import InputDataError, listing, nearest
 from sclong.genes.align import align_genes, harmonize
 from sclong.genes.vocabulary import COLUMNS, Vocabulary, gene_table
@@ -98,7 +99,9 @@ def read_pieces(dataset: DataSet, stream: CellStream, start: int = 0) -> Iterato
     for counts, obs in stream.pieces(start):
         for key in COLUMN_KEYS:
             _require_column(getattr(source, key), key, obs, dataset)
-        wanted = np.ones(len(obs), dtype=bool) if source.keep_cells is None else _wanted(obs, source)
+        wanted = np.ones(len(obs), dtype=bool)
+        if source.keep_cells is not None:
+            wanted = evaluate(source.keep_cells, obs, f"keep_cells of corpus source {source.name!r}")
         require_human(obs[wanted], dataset.where)
         require_human_counts(counts[wanted], foreign, dataset.where, row)
         check_counts(counts, f"{dataset.where} ({stream.counts_from})")
@@ -134,25 +137,6 @@ def _labels(obs: pd.DataFrame, column: str | None, otherwise: str) -> list[str]:
         return [otherwise] * len(obs)
     values = obs[column]
     return values.astype(str).where(values.notna(), "unknown").tolist()
-
-
-def _wanted(obs: pd.DataFrame, source: CorpusSource) -> np.ndarray:
-    query, where = source.keep_cells, f"keep_cells of corpus source {source.name!r}"
-    try:
-        wanted = np.asarray(obs.eval(query))
-    except (NameError, SyntaxError, TypeError, ValueError) as error:
-        raise InputDataError(
-            f"{where}: {query!r} cannot be evaluated: {error}",
-            f"a pandas expression on the columns of obs, {listing(obs.columns, 12)}",
-            "correct keep_cells",
-        ) from error
-    if wanted.dtype != bool:
-        raise InputDataError(
-            f"{where}: {query!r} is {wanted.dtype}, not true or false",
-            "a condition that keeps cells",
-            "correct keep_cells",
-        )
-    return wanted
 
 
 def require_wanted(dataset: DataSet, n_cells: int, n_not_wanted: int) -> None:

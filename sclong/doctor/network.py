@@ -7,7 +7,7 @@ from urllib.parse import urlsplit
 
 from sclong.doctor.findings import Case, Finding, Head
 from sclong.doctor.machine import _clock
-from sclong.io.sources import is_http
+from sclong.io.sources import availability, is_http
 
 CENSUS = "https://census.cellxgene.cziscience.com/cellxgene-census/v1/release.json"
 PYPI = "https://pypi.org/simple/"
@@ -19,7 +19,10 @@ def addresses(case: Case) -> list[str]:
     """Return addresses to try: a file of each of the first hosts of files, the package index, the Census."""
     below = case.plan.paths.fetched("sources") + "/"
     keys = [path.removeprefix(below) for job in case.jobs if job.rule == "fetch" for path in job.outputs]
-    rows = [case.plan.sources[key] for key in sorted(keys) if key in case.plan.sources]
+    config, sources = case.plan.config, case.plan.sources
+    known = sorted(key for key in keys if key in sources)
+    far = availability(known, sources, config.data_dir, _folder_that_is_there(config.mirror), config.offline)
+    rows = [sources[key] for key in known if far[key] == "fetchable"]  # a mirror folder needs no network
     first: dict[str, str] = {}
     for row in rows:
         if row.kind == "https":
@@ -30,6 +33,11 @@ def addresses(case: Case) -> list[str]:
     if census is not None and census.uri is None and any(job.rule.startswith("census") for job in case.jobs):
         out.append(CENSUS)
     return out
+
+
+def _folder_that_is_there(mirror: str | None) -> str | None:
+    """Return the mirror, None where it is not there: that is a finding of its own."""
+    return mirror if mirror and (is_http(mirror) or Path(mirror).expanduser().is_dir()) else None
 
 
 def check_mirror(case: Case) -> list[Finding]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
@@ -32,14 +33,15 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
     Parameters
     ----------
     path
-        Final file. Its folder is made. The temporary name keeps the suffixes, for writers that look at them.
+        Final file; of a link, its target is replaced. Its folder is made. The temporary name keeps the suffixes, for
+        writers that look at them.
 
     Examples
     --------
     >>> with atomic_path("table.tsv") as tmp:  # doctest: +SKIP
     ...     tmp.write_text("gene")
     """
-    path = Path(path)
+    path = _place_of(Path(path))
     path.parent.mkdir(parents=True, exist_ok=True)
     fd, name = tempfile.mkstemp(prefix=".tmp-", suffix="-" + path.name, dir=path.parent)
     os.close(fd)
@@ -52,6 +54,21 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
         _fsync(path.parent)
     finally:
         tmp.unlink(missing_ok=True)
+
+
+def _place_of(path: Path) -> Path:
+    """Return where a file is written: the target of a link, which stays one. A device or a pipe is never replaced.
+
+    Raises
+    ------
+    InputDataError
+    """
+    if path.is_symlink():
+        path = path.resolve()
+    if path.exists() and not path.is_file():
+        kind = "a folder" if path.is_dir() else "a device or a pipe"
+        raise InputDataError(f"{path} is {kind}", "the name of a file", "name another file: this one stays as it is")
+    return path
 
 
 @contextmanager
@@ -79,6 +96,18 @@ def atomic_dir(path: str | Path) -> Iterator[Path]:
         _fsync(path.parent)
     finally:
         shutil.rmtree(tmp, ignore_errors=True)
+
+
+def move_dir(source: Path, target: Path) -> None:
+    """Move a folder to a place that is free, whole or not at all, also to another file system."""
+    try:
+        os.replace(source, target)
+    except OSError as error:
+        if error.errno != errno.EXDEV:
+            raise
+        with atomic_dir(target) as tmp:
+            shutil.copytree(source, tmp, dirs_exist_ok=True)
+        shutil.rmtree(source)
 
 
 def _umask() -> int:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import time
+from collections.abc import Iterable, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sclong.errors import FetchError
@@ -36,9 +38,34 @@ def could_not_fetch(plan: Plan, error: FetchError) -> FetchError:
 def blocked_error(plan: Plan, names: Sequence[str]) -> FetchError:
     """Build the one error that lists what blocked benchmarks lack, and what can run without them."""
     able = ", ".join(plan.data)
+    run = f"run what can run: --config 'benchmarks=[{able}]'" if able else "choose other benchmarks"
     return FetchError(
         "files of " + ", ".join(names) + " are not here:\n" + "\n".join(plan.blocked[n] for n in names),
         "every file in place",
-        f"put the files where the list says, or run what can run: --config 'benchmarks=[{able}]'; preset demo needs "
-        "no file at all",
+        f"put the files where the list says, or {run}; preset demo needs no file at all",
     )
+
+
+def say_what_is_left_out(plan: Plan) -> list[tuple[str, str, str]]:
+    """Return what a run leaves out: kind, name and reason, one line of text each."""
+    rows = [("benchmarks", name, why) for name, why in plan.skipped.items()]
+    why_source = "it has no public address and no mirror has it"
+    rows += [("corpus sources", name, why_source) for name in plan.corpus.left_out]
+    rows += [("benchmarks whose cells stay in the corpus", name, why) for name, why in plan.corpus.not_excluded.items()]
+    return [(what, name, " ".join(why.split())) for what, name, why in rows]
+
+
+def in_the_future(paths: Iterable[str], allowed_s: float = 3600.0) -> str:
+    """Say which files were changed later than now: jobs that read them run again at every call. Empty: none."""
+    now, late = time.time(), []
+    for path in sorted(set(paths)):
+        try:
+            ahead = Path(path).stat().st_mtime - now
+        except OSError:
+            continue
+        if ahead > allowed_s:
+            late.append(f"{path} ({ahead / 86400:.1f} days ahead)")
+    if not late:
+        return ""
+    shown = ", ".join(late[:3]) + (f" and {len(late) - 3} more" if len(late) > 3 else "")
+    return f"{shown}: changed in the future, so jobs run again at every call; touch them, or set the machine's clock"

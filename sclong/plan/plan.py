@@ -5,7 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
+from sclong.benchmark.adapter_check import check_adapter
 from sclong.benchmark.registry import load_tasks
 from sclong.config.cards import BenchmarkCard, DataSpec, ModelCard
 from sclong.config.load import Config, all_cards, load_architecture, load_config, select_cards
@@ -69,6 +71,20 @@ class Plan:
         if settings.second_seed is not None:
             out["sclong_seed1"] = settings.model_copy(update={"seed": settings.second_seed})
         return out
+
+    @cached_property
+    def data_of_training(self) -> dict[str, Any]:
+        """What of the configuration decides the data of a training: JSON values, keys without effect left out."""
+        config = self.config
+        dump: dict[str, Any] = config.model_dump(
+            include={"corpus", "vocabulary", "go", "gene2vec"},
+            exclude={"corpus": {"census": {"uri", "tiledb", "piece_cells"}}},
+            mode="json",
+        )
+        dump["corpus"]["sources"] = {
+            s["name"]: s for s in dump["corpus"]["sources"] if s["name"] in self.corpus.sources
+        }
+        return {**dump, "left_out_of_corpus": dict(self.corpus.excluded)}
 
     @cached_property
     def corpus(self) -> CorpusPlan:
@@ -153,5 +169,7 @@ def make_plan(user: dict[str, object], root: Path = Path(".")) -> Plan:
         else:
             (plan.blocked if choice.can_be_put else plan.skipped)[name] = choice.why
     _ = plan.datasets
+    for model in models.values():
+        check_adapter(model.name, model.adapter, model.options, root)
     check_models(models, load_tasks().values())
     return plan

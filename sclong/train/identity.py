@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from sclong.config.sections import NO_EFFECT, Architecture, PretrainConfig
 from sclong.errors import CheckpointError
-from sclong.io.files import read_json, write_json
+from sclong.io.files import atomic_dir, read_json, write_json
 from sclong.provenance import code_hash
 
 ENTRY = "sclong.train.job:train"
@@ -22,6 +24,63 @@ def planned_identity(arch: Architecture, config: PretrainConfig) -> dict[str, An
         "architecture": arch.model_dump(),
         "pretrain": config.model_dump(exclude=NO_EFFECT),
     }
+
+
+PLAN = "plan.json"
+"""In the folder of a training: the configuration of its data, as :func:`check_plan` compares it."""
+
+
+def check_plan(work_dir: Path, settings: Mapping[str, Any]) -> None:
+    """Check, before any job runs, that a training's data is to be made as it was when the training began.
+
+    The hashes of vocabulary, graph and corpus are compared when a training starts; by then Snakemake has removed what
+    they would replace. Settings are known before the first job.
+
+    Parameters
+    ----------
+    work_dir
+        Folder of one training; it need not exist.
+    settings
+        JSON values: the sections of the configuration that decide vocabulary, graph, gene vectors and corpus.
+
+    Raises
+    ------
+    CheckpointError
+        When a training of other settings is there; names each that differs, and says how to keep both.
+    """
+    if (work_dir / "identity.json").is_file():
+        _compare(work_dir, work_dir / PLAN, settings, whole=True)
+
+
+def remember_plan(work_dir: Path, settings: Mapping[str, Any]) -> None:
+    """Write down the settings of a training's data, for :func:`check_plan`."""
+    write_json(work_dir / PLAN, settings)
+
+
+def keep_export(checkpoint: Path, work_dir: Path) -> None:
+    """Keep an exported checkpoint that a job is about to replace, as ``exported`` in the folder of its training.
+
+    Snakemake removes the outputs of a job before it runs, and those of a job that fails. Files are linked where the
+    file system can, so that this takes no space.
+
+    Parameters
+    ----------
+    checkpoint
+        Exported checkpoint; it need not exist.
+    work_dir
+        Folder of its training.
+    """
+    if not (checkpoint / "model.safetensors").is_file():
+        return
+    with atomic_dir(work_dir / "exported") as tmp:
+        shutil.copytree(checkpoint, tmp, copy_function=_link, dirs_exist_ok=True)
+
+
+def _link(source: str, target: str) -> None:
+    try:
+        os.link(source, target)
+    except OSError:  # a file system without links
+        shutil.copy2(source, target)
 
 
 def claim_work_dir(work_dir: Path, identity: Mapping[str, Any]) -> None:
@@ -61,7 +120,10 @@ def check_work_dir(work_dir: Path, identity: Mapping[str, Any], *, whole: bool =
     CheckpointError
         When the folder holds another training; names each thing that differs, and says how to keep both.
     """
-    path = work_dir / "identity.json"
+    _compare(work_dir, work_dir / "identity.json", identity, whole=whole)
+
+
+def _compare(work_dir: Path, path: Path, identity: Mapping[str, Any], *, whole: bool) -> None:
     if not path.is_file():
         return
     there, wanted = flatten(read_json(path)), flatten(identity)
@@ -75,8 +137,9 @@ def check_work_dir(work_dir: Path, identity: Mapping[str, Any], *, whole: bool =
         raise CheckpointError(
             f"{work_dir} holds the checkpoints of another training; " + "; ".join(different),
             "a training goes on with the code, the configuration and the data that it began with",
-            f"to keep both, give the new one another folder (--config results_dir=...); or set the old one aside, "
-            f"mv {work_dir} {work_dir}_kept, and start again: it trains anew; or undo the change to go on",
+            "to keep both, give the new one another folder (--config results_dir=...); or undo the change to go on; or "
+            f"set the old one aside, mv {work_dir} {work_dir}_kept, and start again: it trains anew (the checkpoint "
+            f"that was exported is then {work_dir}_kept/exported)",
         )
 
 

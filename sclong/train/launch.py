@@ -5,15 +5,18 @@ Nothing here needs torch, so that rules can ask what a training needs.
 
 from __future__ import annotations
 
+import fcntl
 import logging
 import os
+import platform
 import re
 import shlex
 import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -103,18 +106,19 @@ def launch(job: Mapping[str, Any]) -> None:
     TrainingStoppedError
         It was asked to stop, and has saved.
     TrainingFailedError
-        A process failed, or another SLURM job trains in this folder.
+        A process failed, or another process or SLURM job trains in this folder.
     """
     config = PretrainConfig(**job["pretrain"])
     path = Path(job["work_dir"]) / "job.json"
     refuse_second_job(path.parent)
-    write_json(path, job)
-    if config.processes * config.nodes == 1:
-        from sclong.train.job import train
+    with alone_in(path.parent):
+        write_json(path, job)
+        if config.processes * config.nodes == 1:
+            from sclong.train.job import train
 
-        train(path)
-        return
-    code, asked = run(command(config, path), config.threads)
+            train(path)
+            return
+        code, asked = run(command(config, path), config.threads)
     if asked and code:
         raise TrainingStoppedError("the training was asked to stop", "its end", "start it again: it goes on")
     if code:
@@ -123,6 +127,37 @@ def launch(job: Mapping[str, Any]) -> None:
             "code 0 of all processes",
             "read the lines above; once the cause is gone, start it again: it goes on from its last checkpoint",
         )
+
+
+@contextmanager
+def alone_in(work_dir: Path) -> Iterator[None]:
+    """Hold a folder for this process: a lock that the system lets go of however the process ends.
+
+    A training outlives a Snakemake that is killed; without this a second one would train in the same folder at once.
+
+    Raises
+    ------
+    TrainingFailedError
+        Another process trains there now.
+    """
+    work_dir.mkdir(parents=True, exist_ok=True)
+    with open(work_dir / "lock", "a+", encoding="utf-8") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            file.seek(0)
+            who = file.read().strip() or "another process"
+            raise TrainingFailedError(
+                f"{who} trains in {work_dir} already",
+                "one training at a time in a folder",
+                "wait for its end, or end that process, and start again: it goes on from its last checkpoint",
+            ) from None
+        except OSError as error:  # a file system without locks
+            LOGGER.warning("%s cannot be locked (%s): see that nothing else trains there", work_dir, error)
+        file.truncate(0)
+        file.write(f"process {os.getpid()} on {platform.node()}\n")
+        file.flush()
+        yield
 
 
 def refuse_second_job(work_dir: Path) -> None:

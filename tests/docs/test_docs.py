@@ -77,7 +77,7 @@ def test_code_that_pages_name_exists(root: Path) -> None:
         *root.glob("docs/tasks/*.md"),
         *root.glob("docs/decisions/*.md"),
     ]
-    foreign = {"openproblems/data/pancreas.py"}
+    foreign = {"openproblems/data/pancreas.py", "config/benchmarks/my_cells.yaml"}
     wrong = []
     for page in set(pages) - {root / "CHANGELOG.md"}:
         for name in re.findall(r"`([a-z_]+/[a-z_/0-9]+\.(?:py|smk|yaml))`", page.read_text(encoding="utf-8")):
@@ -85,3 +85,22 @@ def test_code_that_pages_name_exists(root: Path) -> None:
             if name not in foreign and not any((place / name).is_file() for place in places):
                 wrong.append(f"{page.relative_to(root)}: {name}")
     assert not wrong
+
+
+def test_whole_cards_in_the_docs_are_cards(root: Path, tmp_path: Path) -> None:
+    """A block that names a card is a whole one: it can be copied."""
+    from sclong.config.cards import BenchmarkCard, ModelCard, load_card
+    from sclong.plan.rows import check_benchmark
+
+    found = set()
+    for page in sorted(root.glob("docs/**/*.md")):
+        for block in re.findall(r"```yaml\n(.*?)```", page.read_text(encoding="utf-8"), re.S):
+            if not block.startswith("name: "):
+                continue
+            name = yaml.safe_load(block)["name"]
+            (tmp_path / f"{name}.yaml").write_text(block)
+            card = load_card(tmp_path / f"{name}.yaml", ModelCard if "role: " in block else BenchmarkCard)
+            if isinstance(card, BenchmarkCard):
+                check_benchmark(card)
+            found.add(name)
+    assert {"my_cells", "my_screen", "my_model"} <= found

@@ -7,9 +7,9 @@ with logged(snakemake):
     from sclong.io.fetch import fetch
     from sclong.io.lock import lock_path
     from sclong.plan.advice import could_not_fetch
-    from sclong.plan.plan import make_plan
+    from sclong.plan.snapshot import plan_of_run
 
-    plan = make_plan(snakemake.config)
+    plan = plan_of_run(snakemake.config)
     source = plan.sources[f"{snakemake.wildcards.source}/{snakemake.wildcards.file}"]
     try:
         fetch(

@@ -3,11 +3,11 @@
 from sclong.runlog import logged
 
 with logged(snakemake) as log:
-    from sclong.plan.plan import make_plan
+    from sclong.plan.snapshot import plan_of_run
     from sclong.train.launch import launch
     from sclong.train.stop import RETRY, TrainingStoppedError
 
-    settings = make_plan(snakemake.config).config.pretrain
+    settings = plan_of_run(snakemake.config).config.pretrain
     try:
         launch(
             {

@@ -3,12 +3,12 @@
 from sclong.runlog import logged
 
 with logged(snakemake):
-    from sclong.plan.plan import make_plan
+    from sclong.plan.snapshot import plan_of_run
     from sclong.report.page import write_page
 
     write_page(
         snakemake.output[0],
-        plan=make_plan(snakemake.config),
+        plan=plan_of_run(snakemake.config),
         summary=snakemake.input.summary,
         metrics=snakemake.input.metrics,
         corpus={name: snakemake.input[name] for name in ("manifest", "cells", "genes", "leakage")},
