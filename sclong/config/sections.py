@@ -184,6 +184,12 @@ class CorpusSource(Strict):
     gene_column: str | None = Field(default=None, description="column of var with gene ids; default: found")
     layer: str | None = Field(default=None, description="where the counts are: X, raw or a layer's name")
     donor_column: str | None = Field(default=None, description="column of obs; default: the whole source is one donor")
+    collection: str | None = Field(
+        default=None,
+        min_length=1,
+        description="study that names the donors: equal names in sources of one study are one person, which is held "
+        "out in all of them or in none; default: the source is a study of its own",
+    )
     cell_type_column: str | None = None
     tissue: str = ""
     assay: str = ""
