@@ -290,7 +290,13 @@ def _notes(plan: Plan, kinds: dict[str, list[Job]], figures: Sequence[Figure], a
     if plan.skipped:
         out.append(f"left out, as there are no files for this preset: {', '.join(plan.skipped)}")
     if plan.corpus.not_excluded:
-        out.append(f"their cells stay in the corpus, as files are not here: {', '.join(plan.corpus.not_excluded)}")
+        names = ", ".join(plan.corpus.not_excluded)
+        paper = plan.config.preset == "paper"
+        out.append(
+            f"the training refuses to start: the corpus cannot be audited against {names}, whose files are not here"
+            if paper
+            else f"their cells stay in the corpus, as files are not here: {names}"
+        )
     values = {figure.name: figure.value for figure in figures}
     if plan.config.pretrain.device != "cuda" or "pretrain" not in kinds:
         return out

@@ -15,6 +15,7 @@ from sclong.config.load import load_config
 from sclong.errors import ConfigError
 from sclong.plan import costs as plan_costs
 from sclong.plan import jobs as plan_jobs
+from sclong.plan.advice import unaudited_error
 from sclong.plan.costs import CPU_S_PER_MILLION, Attempts, attempts_of, work_out
 from sclong.plan.costs_text import as_json, as_table
 from sclong.plan.jobs import Job, dry_run, job_of, parse_settings, settings_for_results, user_config
@@ -191,6 +192,25 @@ def test_notes_say_what_cannot_work(root: Path) -> None:
         work_out(paper(root, pretrain=many), [Job("pretrain", 8, 16000, 1440, gpus=256)], Attempts(2)).notes
     )
     assert "pretrain needs" not in fine and "micro_batch_size" not in fine
+
+
+def test_the_paper_does_not_train_on_a_corpus_that_nobody_audited(root: Path) -> None:
+    plan = paper(root)
+    lacking = dataclasses.replace(plan.corpus, not_excluded={"norman": "needs data/norman.h5ad"})
+    audited = dataclasses.replace(plan.corpus, not_excluded={})
+    for corpus, refused in ((lacking, True), (audited, False)):
+        here = dataclasses.replace(plan)
+        here.__dict__["corpus"] = corpus
+        error = unaudited_error(here)
+        assert (error is not None) == refused
+    assert error is None
+    here.__dict__["corpus"] = lacking
+    error = unaudited_error(here)
+    assert error and "norman: needs data/norman.h5ad" in error.found
+    assert "exclude_benchmarks: [grn, pancreas, scmixology]" in error.action
+    small = dataclasses.replace(here, config=load_config({"preset": "small", "results_dir": "nowhere"}, root))
+    small.__dict__["corpus"] = lacking
+    assert unaudited_error(small) is None
 
 
 def test_json_and_table_have_everything(root: Path) -> None:

@@ -7,7 +7,7 @@ from sclong.config.load import remember_preset
 from sclong.errors import SclongError
 from sclong.io.files import write_json
 from sclong.benchmark.registry import load_task
-from sclong.plan.advice import blocked_error, offline_error
+from sclong.plan.advice import blocked_error, offline_error, unaudited_error
 from sclong.plan.plan import make_plan
 from sclong.provenance import code_hash
 from sclong.train.identity import ENTRY as TRAINING, check_work_dir, planned_identity
@@ -102,6 +102,9 @@ def check_before_start():
     lost = [f for f in fetched if plan.files.lost_path(f)]
     if any(job.rule.name.startswith("pretrain") for job in jobs):
         refuse_another_training()
+    corpus_rules = ("shards", "pretrain", "pretrain_seed1")
+    if any(job.rule.name in corpus_rules for job in jobs) and (error := unaudited_error(plan)):
+        raise WorkflowError(str(error))
     if plan.config.offline and any(job.rule.name.startswith("census") for job in jobs):
         plan.files.require_local_census()
     if plan.config.offline and lost:
