@@ -104,6 +104,9 @@ class PretrainConfig(Strict):
     validate_every: int = Field(ge=1, description="optimiser steps between evaluations on held-out donors")
     validation_cells: int = Field(ge=1, description="held-out cells per evaluation")
     checkpoint_every: int = Field(ge=1, description="optimiser steps between training checkpoints")
+    checkpoint_minutes: float | None = Field(
+        default=None, gt=0, description="one more checkpoint when so many minutes passed since the last; null: none"
+    )
     keep_checkpoints: int = Field(default=2, ge=1, description="newest training checkpoints that are kept")
     keep_every: int | None = Field(
         default=None, ge=1, description="checkpoints of steps that this divides are kept for good; null: none"
@@ -115,7 +118,7 @@ class PretrainConfig(Strict):
         default=100.0, gt=1, description="the training stops at a loss this many times that of the untrained model"
     )
     peak_tflops: float | None = Field(
-        default=None, gt=0, description="10^12 operations per second of a device, for MFU; null: known GPUs in bfloat16"
+        default=None, gt=0, description="10^12 operations per second of a device, for MFU; null: known GPUs"
     )
     tensorboard: bool = Field(default=False, description="write TensorBoard files too (needs the package tensorboard)")
     normalization: Literal["log1p_cp10k", "cp10k", "paper_log"] = Field(
@@ -146,6 +149,9 @@ class PretrainConfig(Strict):
     )
     processes: int = Field(default=1, ge=1, description="processes per node, one for each GPU")
     nodes: int = Field(default=1, ge=1, description="nodes of the cluster (more than one: SLURM)")
+    tf32: bool = Field(
+        default=True, description="on a GPU, products of matrices in float32 are TF32, several times faster"
+    )
     device: Literal["cpu", "cuda"] = "cpu"
     threads: int = Field(default=2, ge=1, description="threads of a process")
 
@@ -187,8 +193,7 @@ class CorpusSource(Strict):
     collection: str | None = Field(
         default=None,
         min_length=1,
-        description="study that names the donors: equal names in sources of one study are one person, which is held "
-        "out in all of them or in none; default: the source is a study of its own",
+        description="study: equal donors in sources of one study are one person; default: the source is its own study",
     )
     cell_type_column: str | None = None
     tissue: str = ""
@@ -381,6 +386,7 @@ NO_EFFECT = {
     "nodes",
     "micro_batch_size",
     "checkpoint_every",
+    "checkpoint_minutes",
     "keep_checkpoints",
     "keep_every",
     "log_every",

@@ -13,6 +13,10 @@ if TYPE_CHECKING:
     import tiledbsoma
 
 ORGANISM = "homo_sapiens"
+BUCKET = "cellxgene-census-public-us-west-2"
+"""Where the SOMA data of public releases are, in Amazon's region us-west-2; no key is needed."""
+BUILT = {"2024-07-01": "2024-05-20"}
+"""Releases whose census_build_date is another date than their name."""
 COUNTS_FROM = f"census_data/{ORGANISM}/ms/RNA/X/raw"
 MEMORY = {
     # for each column that is read: cellxgene_census takes 1 GiB, with a higher peak (docs/census.md)
@@ -62,7 +66,7 @@ def open_census(config: CensusConfig) -> Iterator[tiledbsoma.Collection]:
             f"the CELLxGENE Census ({place}) cannot be opened: {first_line(error)}",
             "a folder or bucket with a copy of the Census"
             if config.uri
-            else "a connection to census.cellxgene.cziscience.com and to the bucket s3://cellxgene-data-public",
+            else f"a connection to census.cellxgene.cziscience.com and to the bucket s3://{BUCKET} (region us-west-2)",
             "correct corpus.census.uri"
             if config.uri
             else "try again with a network, or name a copy of the Census in corpus.census.uri",
@@ -121,7 +125,7 @@ def _require_census(census: tiledbsoma.Collection, config: CensusConfig, place: 
             "give the folder that holds census_info and census_data",
         ) from error
     built = summary.get("census_build_date")
-    if config.uri and built not in (None, config.version):
+    if config.uri and built not in (None, config.version, BUILT.get(config.version)):
         raise FetchError(
             f"{place} is a copy of release {built} of the Census",
             f"release {config.version} (corpus.census.version)",
