@@ -82,6 +82,48 @@ def open_census(config: CensusConfig) -> Iterator[tiledbsoma.Collection]:
         yield census
 
 
+def address(config: CensusConfig) -> str:
+    """Return where a Census is: the address of the copy, or what the public directory of releases says of the release.
+
+    Raises
+    ------
+    FetchError
+        The directory has no such release or does not answer, or it names another bucket than `BUCKET`.
+    """
+    import cellxgene_census
+
+    if config.uri:
+        return config.uri
+    try:
+        found = str(cellxgene_census.get_census_version_description(config.version)["soma"]["uri"])
+    except Exception as error:  # of the package, of requests, of what it read
+        raise FetchError(
+            f"the directory of releases does not say where release {config.version} is: {first_line(error)}",
+            "an answer of census.cellxgene.cziscience.com",
+            "try again with a network, correct corpus.census.version, or name a copy in corpus.census.uri",
+        ) from error
+    if not found.startswith(f"s3://{BUCKET}/"):
+        raise FetchError(
+            f"release {config.version} is at {found}",
+            f"the bucket s3://{BUCKET}",
+            "the Census has moved: try corpus.census.uri: with that address, and tiledb: {vfs.s3.region: its region}",
+        )
+    return found
+
+
+def probe(config: CensusConfig) -> str:
+    """Read a little of a Census, and say what was read.
+
+    Raises
+    ------
+    FetchError
+        See :func:`open_census` and :func:`address`.
+    """
+    with open_census(config) as census, reading("the list of data sets of the Census"):
+        datasets = census["census_info"]["datasets"].count
+    return f"release {config.version} at {address(config)}: {datasets} data sets"
+
+
 def human(census: tiledbsoma.Collection) -> tiledbsoma.Experiment:
     """Return the human part of the Census."""
     return census["census_data"][ORGANISM]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
 import sys
@@ -142,6 +143,50 @@ def test_submissions_are_slowed_down_by_an_option_that_snakemake_has(root: Path,
     assert re.fullmatch(r"\d+/\d+[smh]", asked)
     _, arguments = parse_args(["--cores", "1", "--max-jobs-per-timespan", asked])
     assert vars(arguments.max_jobs_per_timespan)
+
+
+TIMED_OUT = "sbatch: error: Batch job submission failed: Socket timed out on send/recv operation"
+
+
+@pytest.mark.parametrize(
+    ("errors", "there", "code", "printed", "calls"),
+    [
+        ([], "", 0, "71", 1),
+        ([TIMED_OUT, TIMED_OUT], "", 0, "71", 3),
+        ([TIMED_OUT], "70|rule_a_wildcards_x", 0, "70", 1),
+        ([TIMED_OUT], "69|rule_b", 0, "71", 2),
+        ([TIMED_OUT] * 9, "", 1, "", 5),
+        (["sbatch: error: invalid partition"], "70|rule_a_wildcards_x", 1, "", 1),
+    ],
+)
+def test_a_submission_without_an_answer_is_asked_again_once(
+    root: Path, tmp_path: Path, errors: list[str], there: str, code: int, printed: str, calls: int
+) -> None:
+    """The script of the profile before programs that answer like SLURM's: an accepted job is not submitted twice."""
+    (tmp_path / "errors").write_text("".join(f"{line}\n" for line in errors))
+    for name, text in {
+        "sbatch": f"""cat >> {tmp_path}/in; echo x >> {tmp_path}/calls
+line=$(sed -n "$(wc -l < {tmp_path}/calls)p" {tmp_path}/errors)
+[ -z "$line" ] && echo 71 || {{ echo "$line" >&2; exit 1; }}""",
+        "squeue": f"echo '{there}'",
+    }.items():
+        (tmp_path / name).write_text(f"#!/bin/sh\n{text}\n")
+        (tmp_path / name).chmod(0o755)
+    script = root / "profiles/slurm/bin"
+    environment = {"PATH": f"{script}:{tmp_path}:/usr/bin:/bin", "SBATCH_WAIT": "0"}
+    call = "sbatch --parsable --job-name run --comment rule_a_wildcards_x --wrap true"
+    done = subprocess.run(call, shell=True, env=environment, input="#!/bin/sh\n", capture_output=True, text=True)
+    assert (done.returncode, done.stdout.strip()) == (code, printed)
+    assert len((tmp_path / "calls").read_text().split()) == calls
+    assert (tmp_path / "in").read_text() == "#!/bin/sh\n" * calls
+    assert not code or errors[0] in done.stderr
+
+
+def test_the_profile_puts_its_sbatch_before_slurms(root: Path, monkeypatch) -> None:
+    profile(root, monkeypatch, path="/a:/b")
+    assert os.environ["PATH"] == f"{root / 'profiles/slurm/bin'}:/a:/b"
+    yte.process_yaml((root / "profiles/slurm/config.yaml").read_text())
+    assert os.environ["PATH"].count("slurm/bin") == 1
 
 
 def test_models_that_train_on_a_gpu_ask_for_one(root: Path, monkeypatch) -> None:

@@ -363,7 +363,8 @@ def test_rendezvous_is_at_the_first_host_of_the_job(tmp_path: Path) -> None:
     import subprocess
 
     for name, text in {
-        "scontrol": 'case $2 in hostnames) printf "n7\\nn8\\n";; *) echo " NodeAddr=10.0.0.7 NodeHostName=n7";; esac',
+        "scontrol": 'case $2 in hostnames) printf "n7\\nn8\\n";; *) '
+        'echo " NodeAddr=10.0.0.${3#n} NodeHostName=$3";; esac',
         "py": 'echo "$@"',
     }.items():
         (tmp_path / name).write_text(f"#!/bin/sh\n{text}\n")
@@ -371,8 +372,15 @@ def test_rendezvous_is_at_the_first_host_of_the_job(tmp_path: Path) -> None:
     *_, script = launch.command(config_of(processes=2, nodes=2, parallel="ddp"), Path("j.json"), "py")
     slurm = {"SLURM_JOB_NODELIST": "n[7-8]", "SLURM_JOB_ID": "40123", "SLURM_PROCID": "0"}
     environment = {"PATH": f"{tmp_path}:{os.environ['PATH']}", **slurm}
-    said = subprocess.run(["bash", "-c", script], env=environment, capture_output=True, text=True, check=True).stdout
-    assert "--rdzv-id=40123 --rdzv-endpoint=10.0.0.7:20123 --rdzv-conf=is_host=1 -m sclong.train" in said
+    for process, node, local in (
+        ("0", "n7", " --local-addr=10.0.0.7"),
+        ("1", "n8", " --local-addr=10.0.0.8"),
+        ("1", "", ""),
+    ):
+        environment |= {"SLURM_PROCID": process, "SLURMD_NODENAME": node}
+        done = subprocess.run(["bash", "-c", script], env=environment, capture_output=True, text=True, check=True)
+        where = f"--rdzv-id=40123 --rdzv-endpoint=10.0.0.7:20123 --rdzv-conf=is_host={1 - int(process)}{local}"
+        assert f"{where} -m sclong.train" in done.stdout
 
 
 def test_one_process_is_not_launched(corpus: tuple, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
