@@ -98,7 +98,7 @@ def _set(variable: ContextVar[T | None], value: T) -> Iterator[None]:
 
 
 class Continuation:
-    """A training by epochs that goes on where a job before was: weights, optimiser, best epoch, torch's generator.
+    """A training by epochs that goes on where a job before was: network, optimiser, rate, best epoch, generators.
 
     Outside of a prediction that is kept (:class:`Unfinished`) it does nothing.
 
@@ -107,7 +107,7 @@ class Continuation:
     name
         Tells trainings of one fold apart.
     network, optimiser, best
-        What is trained; changed by :meth:`restore`. All on the CPU.
+        What is trained; changed by :meth:`restore`.
     clock
         Seconds.
     """
@@ -124,6 +124,7 @@ class Continuation:
         self.path = None if state is None else state.with_name(f"{state.name}.{name}.safetensors")
         self.owner = _OWNER.get()
         self.network, self.optimiser, self.best, self.clock = network, optimiser, best, clock
+        self.device = next(network.parameters()).device
         self.last = clock()
 
     def restore(self) -> int:
@@ -140,8 +141,12 @@ class Continuation:
             number, _, quantity = name.partition(".")
             moments.setdefault(int(number), {})[quantity] = tensor
         self.optimiser.load_state_dict({**state, "state": moments})
+        for group, rate in zip(self.optimiser.param_groups, facts["rates"], strict=True):
+            group["lr"] = rate
         self.best.resume(_below("best.", tensors), facts["best"])
         torch.set_rng_state(tensors["rng"])
+        if self.device.type == "cuda":
+            torch.cuda.set_rng_state(tensors["rng.cuda"], self.device)
         LOGGER.info("the training goes on after epoch %d", facts["epochs"])
         return int(facts["epochs"])
 
@@ -155,10 +160,13 @@ class Continuation:
         for number, quantities in self.optimiser.state_dict()["state"].items():
             tensors |= {f"optimiser.{number}.{name}": torch.as_tensor(value) for name, value in quantities.items()}
         tensors["rng"] = torch.get_rng_state()
+        if self.device.type == "cuda":
+            tensors["rng.cuda"] = torch.cuda.get_rng_state(self.device)
+        rates = [group["lr"] for group in self.optimiser.param_groups]
         self.owner.claim()
         with atomic_path(self.path) as tmp:
             whole = {name: tensor.detach().clone().contiguous() for name, tensor in tensors.items()}
-            save_file(whole, tmp, {"facts": json.dumps({"epochs": epochs, "best": facts})})
+            save_file(whole, tmp, {"facts": json.dumps({"epochs": epochs, "rates": rates, "best": facts})})
         self.last = self.clock()
 
 

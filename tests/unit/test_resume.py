@@ -30,6 +30,7 @@ def train(killed_after: int | None = None, scores: tuple[float, ...] = (1, 3, 2,
     torch.manual_seed(1)
     network = nn.Sequential(nn.Linear(3, 8), nn.BatchNorm1d(8), nn.Dropout(0.3), nn.Linear(8, 1))
     optimiser = torch.optim.Adam(network.parameters(), lr=0.05)
+    schedule = torch.optim.lr_scheduler.ExponentialLR(optimiser, 0.7)
     x_NF = torch.linspace(-1, 1, 30).reshape(10, 3)
     best = BestEpoch(network, patience=3)
     training = Continuation("net", network, optimiser, best)
@@ -38,6 +39,7 @@ def train(killed_after: int | None = None, scores: tuple[float, ...] = (1, 3, 2,
         optimiser.zero_grad()
         network(x_NF[torch.randperm(10)]).square().mean().backward()
         optimiser.step()
+        schedule.step()
         ended = best.update(scores[epoch])
         training.done(epoch + 1)
         if epoch + 1 == killed_after:
