@@ -41,7 +41,7 @@ rule scan_source:
     benchmark:
         usage_of("scan_source", "{name}")
     wildcard_constraints:
-        name=f"(?!census$){PART_NAME}",
+        name=f"(?!census[.]){PART_NAME}",
     priority: 10
     conda:
         CONDA
