@@ -53,6 +53,7 @@ class CensusDataset:
     dataset_id: str
     cells: anndata.AnnData
     organism: str = "homo_sapiens"
+    collection: str = ""
 
 
 def write_census(
@@ -72,6 +73,7 @@ def write_census(
     organisms = sorted({d.organism for d in datasets})
     info = pd.DataFrame(
         {
+            "collection_id": [d.collection or f"id-{d.dataset_id}" for d in datasets],
             "collection_name": [f"collection of {d.dataset_id}" for d in datasets],
             "collection_doi": [f"10.0000/{d.dataset_id}" for d in datasets],
             "dataset_id": [d.dataset_id for d in datasets],

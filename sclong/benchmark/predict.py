@@ -13,17 +13,30 @@ from sclong.benchmark.model import Predictor, PredictorFromFeatures
 from sclong.benchmark.predictions import write_predictions
 from sclong.benchmark.problem import Features, Predictions, Problem
 from sclong.benchmark.registry import load_task
+from sclong.benchmark.resume import Unfinished
 from sclong.benchmark.split import read_split
 from sclong.benchmark.task import Task
 from sclong.config.cards import Recipe
 from sclong.errors import CardError, InputDataError
+from sclong.io.files import sha256_file
 from sclong.runlog import LOGGER
 
 
 def predict(
-    task: str, recipe: Recipe, dataset: Path, split: Path, features: Path | None, seed: int, out: Path, *, native: bool
+    task: str,
+    recipe: Recipe,
+    dataset: Path,
+    split: Path,
+    features: Path | None,
+    seed: int,
+    out: Path,
+    *,
+    native: bool,
+    code: str = "",
 ) -> None:
     """Predict every fold of a benchmark with one model and one seed; write the predictions.
+
+    Folds that took long are kept in a hidden folder beside `out` until all are done: after a kill a job goes on there.
 
     Parameters
     ----------
@@ -41,6 +54,8 @@ def predict(
         File to write.
     native
         Whether the model's adapter predicts by itself; else the task's head predicts from the model's embedding.
+    code
+        Hash of the meaning of the code: folds that other code predicted are not used.
 
     Raises
     ------
@@ -54,8 +69,17 @@ def predict(
     values: list[np.ndarray] = []
     outputs: list[str] = []
     shown = recipe.sees_truth or recipe.selects_on_test
+    identity = {
+        "model": vars(recipe),
+        "seed": seed,
+        "native": native,
+        "code": code,
+        "split": sha256_file(split),
+        "files": [_stat(folder) for folder in (dataset, features) if folder is not None],
+    }
+    unfinished = Unfinished(out.with_name(f".unfinished-{out.stem}"), identity)
     for problem in described.problems(dataset, read_split(split), sees_truth=shown):
-        predicted = _checked(answer(problem), problem, recipe)
+        predicted = unfinished.fold(problem.fold, lambda p=problem: _checked(answer(p), p, recipe))  # type: ignore[misc]
         ids = problem.test_samples
         folds += [problem.fold] * len(ids)
         samples += ids
@@ -73,6 +97,13 @@ def predict(
     write_predictions(
         out, Predictions(np.array(folds), np.array(samples), np.concatenate(values), np.array(outputs, dtype=str))
     )
+    unfinished.remove()
+
+
+def _stat(folder: Path) -> list[tuple[str, int, int]]:
+    """Return name, size and time of change of every file of a folder."""
+    files = sorted(p for p in folder.rglob("*") if p.is_file())
+    return [(str(p.relative_to(folder)), p.stat().st_size, p.stat().st_mtime_ns) for p in files]
 
 
 def _answer(

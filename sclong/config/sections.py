@@ -6,62 +6,9 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
+from sclong.config.architecture import Architecture as Architecture
+from sclong.config.architecture import TieRule as TieRule
 from sclong.config.cards import Name, Strict
-
-TieRule = Literal["gene_order", "torch_topk"]
-"""Which of equal values is higher: that of the lower gene index, or whatever torch.topk returns."""
-
-
-class Architecture(Strict):
-    """Shape of a scLong model (spec: dual encoder, FAVOR+ attention, GO gene encoder).
-
-    The published billion-parameter model is ``config/architectures/1b.yaml``.
-    """
-
-    name: Name
-    top_genes: int = Field(ge=1, description="L: number of highest values that the large encoder reads")
-    base_dim: int = Field(ge=1, description="d: width of gene vectors")
-    value_hidden_dim: int = Field(default=50, ge=1, description="hidden width of the expression value MLP")
-    gene_table_std: float = Field(
-        default=0.02,
-        gt=0,
-        description="spread of the random numbers that both gene tables start from where no Gene2Vec vectors are used; "
-        "tokens are added to them with a spread of 1",
-    )
-    mini_depth: int = Field(ge=1, description="layers of the encoder of the remaining genes")
-    mini_heads: int = Field(ge=1)
-    mini_dim_head: int = Field(ge=2)
-    large_dim: int = Field(ge=1, description="D: width of the large encoder")
-    large_depth: int = Field(ge=1)
-    large_heads: int = Field(ge=1)
-    large_dim_head: int = Field(ge=2)
-    decoder_depth: int = Field(ge=1, description="layers of the full-length Performer")
-    decoder_heads: int = Field(ge=1)
-    decoder_dim_head: int = Field(ge=2)
-    ff_mult: int = Field(default=4, ge=1, description="feed-forward width as a multiple of the encoder's width")
-    stabilizer: Literal["per_head", "per_cell", "global"] = Field(
-        default="per_head", description="over what the maximum of the key features is taken"
-    )
-    tie_rule: TieRule = Field(
-        default="gene_order",
-        description="which of equal values are among the highest: the first in gene order (defined everywhere), or "
-        "whatever torch.topk picks (the published code; differs between devices and versions)",
-    )
-    top_attention: Literal["favor", "exact"] = Field(
-        default="favor", description="attention of the large encoder: FAVOR+ (published) or exact softmax attention"
-    )
-    kernels: Literal["fast", "blocks", "oracle"] = Field(
-        default="fast",
-        description="how FAVOR+ attention and the GO convolution are computed: fast (a fused kernel on CUDA, blocks "
-        "elsewhere), blocks (portable), or oracle (performer-pytorch's and torch-geometric's operations; slow)",
-    )
-    precision: Literal["float32", "bfloat16"] = Field(
-        default="float32", description="precision of matrix products; parameters and sums stay float32"
-    )
-    recompute_layers: bool = Field(
-        default=False, description="compute each layer again in the backward pass instead of keeping its intermediates"
-    )
-    compile: bool = Field(default=False, description="use torch.compile where it works; eager where it does not")
 
 
 class PretrainConfig(Strict):
@@ -110,6 +57,9 @@ class PretrainConfig(Strict):
     validate_every: int = Field(ge=1, description="optimiser steps between evaluations on held-out donors")
     validation_cells: int = Field(ge=1, description="held-out cells per evaluation")
     checkpoint_every: int = Field(ge=1, description="optimiser steps between training checkpoints")
+    checkpoint_minutes: float | None = Field(
+        default=None, gt=0, description="one more checkpoint when so many minutes passed since the last; null: none"
+    )
     keep_checkpoints: int = Field(default=2, ge=1, description="newest training checkpoints that are kept")
     keep_every: int | None = Field(
         default=None, ge=1, description="checkpoints of steps that this divides are kept for good; null: none"
@@ -121,7 +71,7 @@ class PretrainConfig(Strict):
         default=100.0, gt=1, description="the training stops at a loss this many times that of the untrained model"
     )
     peak_tflops: float | None = Field(
-        default=None, gt=0, description="10^12 operations per second of a device, for MFU; null: known GPUs in bfloat16"
+        default=None, gt=0, description="10^12 operations per second of a device, for MFU; null: known GPUs"
     )
     tensorboard: bool = Field(default=False, description="write TensorBoard files too (needs the package tensorboard)")
     normalization: Literal["log1p_cp10k", "cp10k", "paper_log"] = Field(
@@ -152,6 +102,9 @@ class PretrainConfig(Strict):
     )
     processes: int = Field(default=1, ge=1, description="processes per node, one for each GPU")
     nodes: int = Field(default=1, ge=1, description="nodes of the cluster (more than one: SLURM)")
+    tf32: bool = Field(
+        default=True, description="on a GPU, products of matrices in float32 are TF32, several times faster"
+    )
     device: Literal["cpu", "cuda"] = "cpu"
     threads: int = Field(default=2, ge=1, description="threads of a process")
 
@@ -191,6 +144,11 @@ class CorpusSource(Strict):
     layer: str | None = Field(default=None, description="where the counts are: X, raw or a layer's name")
     round: bool = Field(default=False, description="round values that are no integers, as corrected counts")
     donor_column: str | None = Field(default=None, description="column of obs; default: the whole source is one donor")
+    collection: str | None = Field(
+        default=None,
+        min_length=1,
+        description="study: equal donors in sources of one study are one person; default: the source is its own study",
+    )
     cell_type_column: str | None = None
     tissue: str = ""
     assay: str = ""
@@ -392,6 +350,7 @@ NO_EFFECT = {
     "nodes",
     "micro_batch_size",
     "checkpoint_every",
+    "checkpoint_minutes",
     "keep_checkpoints",
     "keep_every",
     "log_every",

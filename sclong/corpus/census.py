@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 __all__ = ["detection", "divide", "list_datasets", "open_census", "stream_dataset"]
 
-ABOUT = ("collection_name", "dataset_title", "collection_doi", "citation")
+ABOUT = ("collection_id", "collection_name", "dataset_title", "collection_doi", "citation")
 OBS = (
     "soma_joinid",
     "observation_joinid",
@@ -60,8 +60,8 @@ def list_datasets(census: tiledbsoma.Collection, config: CensusConfig) -> pd.Dat
     Returns
     -------
     DataFrame
-        One row per data set with such cells, sorted by id: dataset_id, cells (int64), collection_name, dataset_title,
-        collection_doi, citation (empty where the release has no such column).
+        One row per data set with such cells, sorted by id: dataset_id, cells (int64), collection_id, collection_name,
+        dataset_title, collection_doi, citation (empty where the release has no such column).
 
     Raises
     ------

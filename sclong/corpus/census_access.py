@@ -13,6 +13,10 @@ if TYPE_CHECKING:
     import tiledbsoma
 
 ORGANISM = "homo_sapiens"
+BUCKET = "cellxgene-census-public-us-west-2"
+"""Where the SOMA data of public releases are, in Amazon's region us-west-2; no key is needed."""
+BUILT = {"2024-07-01": "2024-05-20"}
+"""Releases whose census_build_date is another date than their name."""
 COUNTS_FROM = f"census_data/{ORGANISM}/ms/RNA/X/raw"
 MEMORY = {
     # for each column that is read: cellxgene_census takes 1 GiB, with a higher peak (docs/census.md)
@@ -62,7 +66,7 @@ def open_census(config: CensusConfig) -> Iterator[tiledbsoma.Collection]:
             f"the CELLxGENE Census ({place}) cannot be opened: {first_line(error)}",
             "a folder or bucket with a copy of the Census"
             if config.uri
-            else "a connection to census.cellxgene.cziscience.com and to the bucket s3://cellxgene-data-public",
+            else f"a connection to census.cellxgene.cziscience.com and to the bucket s3://{BUCKET} (region us-west-2)",
             "correct corpus.census.uri"
             if config.uri
             else "try again with a network, or name a copy of the Census in corpus.census.uri",
@@ -76,6 +80,48 @@ def open_census(config: CensusConfig) -> Iterator[tiledbsoma.Collection]:
     with census:
         _require_census(census, config, place)
         yield census
+
+
+def address(config: CensusConfig) -> str:
+    """Return where a Census is: the address of the copy, or what the public directory of releases says of the release.
+
+    Raises
+    ------
+    FetchError
+        The directory has no such release or does not answer, or it names another bucket than `BUCKET`.
+    """
+    import cellxgene_census
+
+    if config.uri:
+        return config.uri
+    try:
+        found = str(cellxgene_census.get_census_version_description(config.version)["soma"]["uri"])
+    except Exception as error:  # of the package, of requests, of what it read
+        raise FetchError(
+            f"the directory of releases does not say where release {config.version} is: {first_line(error)}",
+            "an answer of census.cellxgene.cziscience.com",
+            "try again with a network, correct corpus.census.version, or name a copy in corpus.census.uri",
+        ) from error
+    if not found.startswith(f"s3://{BUCKET}/"):
+        raise FetchError(
+            f"release {config.version} is at {found}",
+            f"the bucket s3://{BUCKET}",
+            "the Census has moved: try corpus.census.uri: with that address, and tiledb: {vfs.s3.region: its region}",
+        )
+    return found
+
+
+def probe(config: CensusConfig) -> str:
+    """Read a little of a Census, and say what was read.
+
+    Raises
+    ------
+    FetchError
+        See :func:`open_census` and :func:`address`.
+    """
+    with open_census(config) as census, reading("the list of data sets of the Census"):
+        datasets = census["census_info"]["datasets"].count
+    return f"release {config.version} at {address(config)}: {datasets} data sets"
 
 
 def human(census: tiledbsoma.Collection) -> tiledbsoma.Experiment:
@@ -121,7 +167,7 @@ def _require_census(census: tiledbsoma.Collection, config: CensusConfig, place: 
             "give the folder that holds census_info and census_data",
         ) from error
     built = summary.get("census_build_date")
-    if config.uri and built not in (None, config.version):
+    if config.uri and built not in (None, config.version, BUILT.get(config.version)):
         raise FetchError(
             f"{place} is a copy of release {built} of the Census",
             f"release {config.version} (corpus.census.version)",

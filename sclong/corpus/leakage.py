@@ -3,8 +3,15 @@
 The genes of the vocabulary that a benchmark measures are cut into `BLOCKS` sets. A corpus cell is a benchmark's if its
 counts agree with those of one of the benchmark's cells on all genes of one set, and at least `LEAST_GENES` of them are
 detected there; the sets are hashed (:mod:`sclong.cells.hash`). So cells are found although the benchmark's file lacks
-genes, and although some genes were named otherwise and went elsewhere. Not found are cells that were counted again with
-another program or annotation, cells with corrected counts, and cells with few detected genes.
+genes, and although some genes were named otherwise and went elsewhere.
+
+Where a benchmark has no counts, they are recovered from log(1 + normalised counts); where they cannot be, cells are
+compared by the ranks of their values: within a cell, any increasing function of the counts (a size factor, whatever it
+was estimated by, and a logarithm) leaves which genes are expressed, which have equal values, and the order of the
+others as they were. Both sides are ranked among the measured genes of a set, equal values sharing a rank without gaps.
+
+Not found are cells that were counted again with another program or annotation, cells with corrected counts or with
+values that were changed gene by gene (lengths of genes, z-scores), and cells with few detected genes.
 """
 
 from __future__ import annotations
@@ -31,6 +38,7 @@ from sclong.runlog import LOGGER
 BLOCKS = 8
 LEAST_GENES = 50  # detected genes of a set that two cells must share before equal counts mean equal cells
 FILES = ("cells.h5ad", "expression.h5ad")
+COMPARED, BY_RANKS = "compared", "compared by ranks"
 TOLERANCE = 0.02  # of a count, when counts are recovered from log-normalised values
 COLUMNS = (
     "dataset",
@@ -73,7 +81,33 @@ def recover_counts(values: sparse.csr_matrix) -> sparse.csr_matrix:
     return out
 
 
-def block_hashes(counts: sparse.csr_matrix, genes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def ranks(values: sparse.csr_matrix) -> sparse.csr_matrix:
+    """Return the dense rank of each value among the distinct ones of its cell: 1 for the smallest, without gaps.
+
+    Parameters
+    ----------
+    values : (cells, genes)
+        Positive values, stored without zeros.
+
+    Returns
+    -------
+    (cells, genes) CSR int64
+    """
+    cell = np.repeat(np.arange(values.shape[0]), np.diff(values.indptr))
+    order = np.lexsort((values.data, cell))
+    by_cell, ascending = cell[order], values.data[order]
+    begins = np.ones(len(order), dtype=bool)
+    begins[1:] = by_cell[1:] != by_cell[:-1]
+    greater = begins.copy()
+    greater[1:] |= ascending[1:] != ascending[:-1]
+    climbed = np.cumsum(greater)
+    before = np.maximum.accumulate(np.where(begins, climbed - 1, 0))
+    out = np.empty(len(order), dtype=np.int64)
+    out[order] = climbed - before
+    return sparse.csr_matrix((out, values.indices, values.indptr), shape=values.shape)
+
+
+def block_hashes(counts: sparse.csr_matrix, genes: np.ndarray, by_rank: bool = False) -> tuple[np.ndarray, np.ndarray]:
     """Return what cells are compared by.
 
     Parameters
@@ -82,6 +116,8 @@ def block_hashes(counts: sparse.csr_matrix, genes: np.ndarray) -> tuple[np.ndarr
         In vocabulary order.
     genes : (genes,) bool
         Those that the benchmark measures.
+    by_rank
+        Hash the ranks of values instead of counts (see the module's first lines).
 
     Returns
     -------
@@ -100,7 +136,7 @@ def block_hashes(counts: sparse.csr_matrix, genes: np.ndarray) -> tuple[np.ndarr
         part = sparse.csr_matrix((counts.data[chosen], counts.indices[chosen], ends), shape=counts.shape)
         many = np.flatnonzero(detected >= LEAST_GENES)
         cells.append(many)
-        hashes.append(cell_hashes(part[many]))
+        hashes.append(cell_hashes(ranks(part[many]) if by_rank else part[many]))
     return np.concatenate(cells), np.concatenate(hashes)
 
 
@@ -114,43 +150,88 @@ def benchmark_cells(dataset: str | Path, vocabulary: Vocabulary, out: str | Path
     vocabulary
         Of the corpus.
     out
-        npz: ``genes`` (those of the vocabulary that the benchmark measures, bool), ``hashes`` (n, 2) uint64, ``cells``,
-        ``compared`` (cells with enough detected genes), ``status``, ``vocabulary_hash``.
+        npz: ``genes`` (those of the vocabulary that the benchmark measures, bool), ``hashes`` and ``rank_hashes``
+        (n, 2) uint64, ``cells``, ``compared`` (cells with enough detected genes), ``status``, ``vocabulary_hash``.
     """
-    hashes, genes = [np.empty((0, 2), dtype=np.uint64)], np.zeros(len(vocabulary), dtype=bool)
-    n_cells, n_compared, status = 0, 0, "compared"
+    none, genes = np.empty((0, 2), dtype=np.uint64), np.zeros(len(vocabulary), dtype=bool)
+    hashes, n_cells, n_compared, status = {False: [none], True: [none]}, 0, {False: 0, True: 0}, ""
     for path in [Path(dataset) / name for name in FILES if (Path(dataset) / name).is_file()]:
         try:
             with open_reader(path) as file:
                 n_cells += file.n_cells
-                if file.value_kind == "nonnegative":
-                    status = "not compared: the values are no counts"
-                    continue
                 alignment = align_genes(file.genes, vocabulary, extra=file.var)
                 here = np.zeros(len(vocabulary), dtype=bool)
                 here[alignment.positions[alignment.positions >= 0]] = True
                 genes |= here
                 for block in file.blocks():
-                    block = block if file.value_kind == "counts" else recover_counts(block)
-                    cell, found = block_hashes(harmonize(block, alignment, len(vocabulary)), genes)
-                    hashes.append(found)
-                    n_compared += len(np.unique(cell))
+                    for by_rank, values in _comparable(block, file.value_kind):
+                        cell, found = block_hashes(harmonize(values, alignment, len(vocabulary)), genes, by_rank)
+                        hashes[by_rank].append(found)
+                        n_compared[by_rank] += len(np.unique(cell))
         except InputDataError as error:
             status = f"not compared: {error.found}"
-    if n_compared:
-        status = "compared"
-    elif status == "compared":
-        status = f"not compared: no cell with counts of {LEAST_GENES} genes"
+    if any(n_compared.values()):
+        status = BY_RANKS if n_compared[True] else COMPARED
+    elif not status:
+        status = f"not compared: no cell with values of {LEAST_GENES} genes"
     with atomic_path(out) as tmp, tmp.open("wb") as handle:
         np.savez(
             handle,
-            hashes=np.unique(np.concatenate(hashes), axis=0),
+            hashes=np.unique(np.concatenate(hashes[False]), axis=0),
+            rank_hashes=np.unique(np.concatenate(hashes[True]), axis=0),
             genes=genes,
             cells=n_cells,
-            compared=n_compared,
+            compared=sum(n_compared.values()),
             status=status,
             vocabulary_hash=vocabulary.hash,
         )
+
+
+def _comparable(values: sparse.csr_matrix, value_kind: str) -> list[tuple[bool, sparse.csr_matrix]]:
+    """Return cells as what they are compared by: (False, counts), and (True, values) of those without counts."""
+    if value_kind == "counts":
+        return [(False, values)]
+    values = sparse.csr_matrix(values, dtype=np.float64, copy=True)
+    values.data[~(values.data > 0)] = 0
+    values.eliminate_zeros()
+    if value_kind == "nonnegative":  # nobody says that they are logarithms of normalised counts
+        return [(True, values)]
+    counts = recover_counts(values)
+    lost = sparse.diags((np.diff(counts.indptr) == 0).astype(np.float64)) @ values
+    lost.eliminate_zeros()
+    return [(False, counts), (True, sparse.csr_matrix(lost))]
+
+
+def require_compared(cells: Mapping[str, str | Path]) -> None:
+    """Refuse a corpus that was not compared with the cells of a benchmark that it must leave out.
+
+    Parameters
+    ----------
+    cells
+        Data set -> what :func:`benchmark_cells` wrote.
+
+    Raises
+    ------
+    InputDataError
+    """
+    wrong = []
+    for name, path in cells.items():
+        with np.load(path) as file:
+            status = str(file["status"])
+        if not is_compared(status):
+            wrong.append(f"{name} ({status})")
+    if wrong:
+        raise InputDataError(
+            f"cells that must be left out of the corpus cannot be looked for: {'; '.join(wrong)}",
+            f"a file of each of these data sets whose cells have values of at least {LEAST_GENES} genes",
+            "put the files there that the benchmark's card names, or take the benchmark from corpus.exclude_benchmarks "
+            "and do not judge the model on it",
+        )
+
+
+def is_compared(status: str) -> bool:
+    """Return whether a data set with this status was compared with the corpus."""
+    return status in (COMPARED, BY_RANKS)
 
 
 def find_overlap(parts: Sequence[str | Path], cells: str | Path, out: str | Path, processes: int = 1) -> None:
@@ -173,14 +254,14 @@ def find_overlap(parts: Sequence[str | Path], cells: str | Path, out: str | Path
         Parts and benchmark were put in order by different vocabularies.
     """
     with np.load(cells) as file:
-        known = {name: file[name] for name in ("hashes", "genes", "vocabulary_hash")}
+        known = {name: file[name] for name in ("hashes", "rank_hashes", "genes", "vocabulary_hash")}
     shards = []
     for part in map(Path, parts):
         facts = read_json(part / "shards.json")
         theirs = str(known["vocabulary_hash"])
         require_same_vocabulary(facts["vocabulary_hash"], str(part), theirs, "the benchmark")
         shards += [part / shard["name"] for shard in facts["shards"]]
-    if not len(known["hashes"]):
+    if not len(known["hashes"]) and not len(known["rank_hashes"]):
         shards = []
     if processes > 1 and len(shards) > 1:
         with ProcessPoolExecutor(processes) as pool:
@@ -208,9 +289,11 @@ def _overlap_of_shard(shard: Path, known: Mapping[str, np.ndarray], cells_at_onc
             ),
             shape=(stop - start, len(known["genes"])),
         )
-        cell, hashes = block_hashes(counts, known["genes"])
-        found.append(start + np.unique(cell[among(hashes, known["hashes"])]))
-    places = np.concatenate(found).astype(np.int64)
+        for name, by_rank in (("hashes", False), ("rank_hashes", True)):
+            if len(known[name]):
+                cell, hashes = block_hashes(counts, known["genes"], by_rank)
+                found.append(start + cell[among(hashes, known[name])])
+    places = np.unique(np.concatenate(found)).astype(np.int64)
     sources = pd.read_parquet(shard / "obs.parquet", columns=["source"])["source"].to_numpy()[places]
     return pd.DataFrame({"part": shard.parent.name, "shard": shard.name, "place": places, "source": sources})
 
@@ -250,7 +333,7 @@ def leakage_table(
             }
         overlap = pd.read_parquet(overlaps[name])
         by_source = overlap["source"].value_counts().sort_index()
-        compared = facts["status"] == "compared"
+        compared = is_compared(facts["status"])
         rows.append(
             {
                 "dataset": name,

@@ -34,19 +34,22 @@ class DataSet:
     Attributes
     ----------
     name
-        Stands before the names of its donors.
+        Stands in the manifest.
     source
         Entry of the corpus: which columns hold what, which cells are wanted.
     open
         Opens it.
     where
         How it is called in messages.
+    collection
+        The study that names the donors: equal names in two data sets of one study are one person.
     """
 
     name: str
     source: CorpusSource
     open: Callable[[], CellStream]
     where: str
+    collection: str
 
 
 def file_dataset(path: str | Path, source: CorpusSource) -> DataSet:
@@ -64,6 +67,7 @@ def file_dataset(path: str | Path, source: CorpusSource) -> DataSet:
             round=source.round,
         ),
         str(path),
+        source.collection or source.name,
     )
 
 
@@ -76,7 +80,8 @@ class Piece:
     counts : (cells, names of the stream) CSR float32
         Raw counts.
     labels : DataFrame
-        Columns source, dataset, donor, tissue, assay, cell_type (text), row (number of the cell in its data set).
+        Columns source, dataset, donor (the person: collection and name in it), tissue, assay, cell_type (text), row
+        (number of the cell in its data set).
     wanted, doublet : (cells,) bool
         By ``keep_cells``; by ``doublet_column``.
     """
@@ -109,7 +114,7 @@ def read_pieces(dataset: DataSet, stream: CellStream, start: int = 0) -> Iterato
             {
                 "source": source.name,
                 "dataset": dataset.name,
-                "donor": [f"{dataset.name}:{donor}" for donor in _labels(obs, source.donor_column, "all")],
+                "donor": [f"{dataset.collection}:{donor}" for donor in _labels(obs, source.donor_column, "all")],
                 "tissue": _labels(obs, source.tissue_column, source.tissue),
                 "assay": _labels(obs, source.assay_column, source.assay),
                 "cell_type": _labels(obs, source.cell_type_column, ""),

@@ -6,6 +6,7 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
+from sclong.doctor.census import check_census
 from sclong.doctor.findings import Case, Check, Finding, Tools
 from sclong.doctor.machine import check_disk, check_file_system, check_gpus, check_packages
 from sclong.doctor.network import check_mirror
@@ -20,6 +21,7 @@ CHECKS: dict[str, Check] = {
     "disk": check_disk,
     "write": check_file_system,
     "network": check_mirror,
+    "Census": check_census,
     "SLURM": check_slurm,
 }
 

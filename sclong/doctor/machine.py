@@ -16,7 +16,7 @@ from typing import Any
 from sclong.doctor.findings import Case, Finding, Level, existing_folder
 
 WRITE_BYTES = 64_000_000
-SAVE_S = 300
+SAVE_S = 600
 """Seconds before the time limit at which the SLURM profile asks a training to save and stop."""
 LOCAL_FILE_SYSTEMS = {"tmpfs", "ext2/ext3", "ext4", "xfs", "btrfs", "overlayfs", "zfs"}
 TORCH = """

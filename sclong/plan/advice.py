@@ -35,6 +35,26 @@ def could_not_fetch(plan: Plan, error: FetchError) -> FetchError:
     return FetchError(error.found, error.expected, f"{error.action}. {what_can_run(plan)}")
 
 
+def unaudited_error(plan: Plan) -> FetchError | None:
+    """Build the error of a training at the paper's scale whose corpus cannot be audited; None: it can be, or is small.
+
+    A model that has seen cells of a benchmark is not judged on it; a training of weeks must not find that out later.
+    """
+    lacking = plan.corpus.not_excluded
+    if plan.config.preset != "paper" or not lacking:
+        return None
+    able = ", ".join(name for name in plan.config.corpus.exclude_benchmarks if name not in lacking)
+    return FetchError(
+        "the corpus would not be audited against "
+        + ", ".join(lacking)
+        + ", whose files are not here:\n"
+        + "\n".join(f"{name}: {why}" for name, why in lacking.items()),
+        "the files of every benchmark of corpus.exclude_benchmarks, as their cells must not be trained on",
+        "put the files where the list says; or train without this check, and never judge the model on those "
+        f"benchmarks: --config 'corpus={{exclude_benchmarks: [{able}]}}'",
+    )
+
+
 def blocked_error(plan: Plan, names: Sequence[str]) -> FetchError:
     """Build the one error that lists what blocked benchmarks lack, and what can run without them."""
     able = ", ".join(plan.data)

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import math
 from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,16 +17,20 @@ from sclong.io.sources import availability
 from sclong.io.tables import read_tsv
 from sclong.plan.jobs import Job
 from sclong.plan.plan import Plan
+from sclong.plan.training import MFU, gpu_hours, is_training, peak_flops, products, training_figures, training_notes
 
-PAPER_CELLS = 48_000_000
+RELEASE_CELLS = {
+    "2023-12-15": 36_227_903,
+    "2024-07-01": 44_265_932,
+    "2025-01-30": 65_601_657,
+    "2025-11-08": 99_633_637,
+}
+"""Primary human cells ("unique cells") of the long-term releases of the Census, by its own list of releases."""
 CPU_S_PER_MILLION = {"census_part": 183, "find_overlap": 324, "shards": 3, "corpus_summary": 28}
 SHARED_BY_JOBS = ("census_part", "shards", "corpus_summary")
 CENSUS_BYTES_PER_CELL = 5_500
 SHARD_BYTES_PER_CELL = 9_800
-GPU_FLOPS, MFU = 790e12, (0.2, 0.4, 0.6)
-"""docs/scale.md: measured rates and sizes; a GPU's operations per second and what share of them a training may use."""
-GPU_GB = {"A100 40 GB": 40, "A100 or H100 80 GB": 80, "H200": 141}
-"""Memory by NVIDIA's data sheets, 10^9 bytes."""
+"""docs/scale.md: measured rates and sizes."""
 
 
 @dataclass(frozen=True)
@@ -136,27 +139,10 @@ def cells_of_corpus(plan: Plan) -> tuple[int | None, str]:
         return None, f"not counted yet: snakemake {manifest} counts"
     if census.tissues is not None or census.value_filter != "is_primary_data == True" or plan.corpus.sources:
         return None, "a part of the Census, or more than it; not counted yet"
-    return PAPER_CELLS, f"the paper's {PAPER_CELLS / 1e6:.0f} million cells, taken for those of the release"
-
-
-def training_shares(plan: Plan) -> tuple[int, int, int]:
-    """Return processes of the training, cells of a pass of each, passes of a step."""
-    config = plan.config.pretrain
-    processes = config.processes * config.nodes
-    share = config.batch_size // processes
-    cells = min(config.micro_batch_size or share, share)
-    return processes, cells, math.ceil(share / cells)
-
-
-def gpu_hours(plan: Plan, utilisation: float) -> float | None:
-    """Return the GPU-hours of the training at a share of what the GPU can do, or None without GPUs or genes."""
-    config, size = plan.config.pretrain, plan.config.vocabulary.size
-    if config.device != "cuda" or size is None:
-        return None
-    from sclong.train.monitor import training_flops
-
-    flops = training_flops(plan.architecture, size + 1) * (4 / 3 if plan.architecture.recompute_layers else 1)
-    return config.steps * config.batch_size * flops / (utilisation * GPU_FLOPS) / 3600
+    known = RELEASE_CELLS.get(census.version)
+    if known is None:
+        return None, f"release {census.version} is none whose cells docs/census.md lists"
+    return known, f"{known:,} primary human cells of release {census.version}, by the Census"
 
 
 def work_out(plan: Plan, jobs: Sequence[Job], attempts: Attempts | None = None) -> Costs:
@@ -180,7 +166,7 @@ def work_out(plan: Plan, jobs: Sequence[Job], attempts: Attempts | None = None) 
         Figure("jobs", len(jobs), "", "counted by Snakemake's dry run"),
         *_fetching(plan, jobs, cells, counted),
         *_disk(plan, kinds, cells, counted),
-        *_training(plan, kinds),
+        *[Figure(*row) for row in training_figures(plan) if any(map(is_training, kinds))],
     ]
     notes = _notes(plan, kinds, figures, attempts or Attempts())
     return Costs(plan.config.preset, plan.config.results_dir, rules, figures, notes)
@@ -195,8 +181,8 @@ def _rule_cost(kind: str, jobs: Sequence[Job], plan: Plan, cells: int | None) ->
         cpu_hours = CPU_S_PER_MILLION[kind] * cells / 1e6 / 3600 * times
         rests_on = f"{CPU_S_PER_MILLION[kind]} s per million cells, measured on one core"
         rests_on += "; without the network" if kind == "census_part" else ""
-    if kind == "pretrain" and (gpus_h := gpu_hours(plan, MFU[1])) is not None:
-        rests_on = f"assumed: {MFU[1]:.0%} of {GPU_FLOPS / 1e12:.0f} TFLOP/s; not measured"
+    if is_training(kind) and (gpus_h := gpu_hours(plan, MFU[1])) is not None:
+        rests_on = f"assumed: {MFU[1]:.0%} of {peak_flops(plan) / 1e12:.0f} TFLOP/s ({products(plan)}); not measured"
     memory = [job.mem_mb for job in jobs if job.mem_mb is not None]
     limits = [job.runtime_min for job in jobs if job.runtime_min is not None]
     largest = max(jobs, key=lambda job: job.gpus)
@@ -245,40 +231,21 @@ def _disk(plan: Plan, kinds: dict[str, list[Job]], cells: int | None, counted: s
             Figure("disk of the corpus", value, "bytes", f"{SHARD_BYTES_PER_CELL} per cell, measured; {counted}")
         )
     size = plan.config.vocabulary.size
-    if "pretrain" in kinds and size is not None:
+    trainings = sum(map(is_training, kinds))
+    if trainings and size is not None:
         from sclong.train.memory import count_parameters
 
         parameters, kept = count_parameters(plan.architecture, size).total, plan.config.pretrain.keep_checkpoints + 1
         out.append(
             Figure(
                 "disk of checkpoints",
-                12 * parameters * kept + 4 * parameters * 2,
+                trainings * 12 * parameters * kept + (trainings + 1) * 4 * parameters,
                 "bytes",
-                f"{parameters:,} parameters: 12 bytes in each of {kept} training checkpoints (one is being written), "
-                "4 in the trained and the untrained model",
+                f"{parameters:,} parameters: 12 bytes in each of {kept} training checkpoints (one is being written) of "
+                f"{trainings} training(s), 4 in each trained model and in the untrained one",
             )
         )
     out.append(Figure("disk of predictions and embeddings", None, "bytes", "not measured"))
-    return out
-
-
-def _training(plan: Plan, kinds: dict[str, list[Job]]) -> list[Figure]:
-    size = plan.config.vocabulary.size
-    if "pretrain" not in kinds or size is None:
-        return []
-    from sclong.train.memory import training_memory
-
-    config = plan.config.pretrain
-    processes, cells, passes = training_shares(plan)
-    need = training_memory(plan.architecture, size, cells, config.parallel, processes, passes, config.device)
-    shape = f"formula of docs/scale.md: {cells} cells per pass, {passes} passes, {config.parallel} on {processes}"
-    out = [Figure("memory of a training process", need.peak, "bytes", shape)]
-    for share in MFU if config.device == "cuda" else ():
-        hours = gpu_hours(plan, share)
-        days = None if hours is None else hours / 24 / processes
-        out.append(
-            Figure(f"days of training at {share:.0%} of the GPUs", days, "days", f"arithmetic; {processes} GPU(s)")
-        )
     return out
 
 
@@ -292,41 +259,20 @@ def _notes(plan: Plan, kinds: dict[str, list[Job]], figures: Sequence[Figure], a
     if plan.skipped:
         out.append(f"left out, as there are no files for this preset: {', '.join(plan.skipped)}")
     if plan.corpus.not_excluded:
-        out.append(f"their cells stay in the corpus, as files are not here: {', '.join(plan.corpus.not_excluded)}")
-    values = {figure.name: figure.value for figure in figures}
-    if plan.config.pretrain.device != "cuda" or "pretrain" not in kinds:
-        return out
-    days = values.get(f"days of training at {MFU[1]:.0%} of the GPUs")
-    limits = [job.runtime_min for job in attempts.all_of(kinds["pretrain"][0])]
-    if days is not None and None not in limits:
-        allowed = sum(limit or 0 for limit in limits) / 60 / 24
-        if days > allowed:
-            out.append(
-                f"pretrain needs {days:.1f} days at {MFU[1]:.0%}; its jobs may take {allowed:.1f} in all "
-                f"({attempts.retries} retries, each goes on from a checkpoint): more GPUs (pretrain: parallel, "
-                "processes, nodes), fewer steps, or start the run again"
-            )
-    need = values.get("memory of a training process")
-    if need is not None and need > 1e9 * max(GPU_GB.values()):
+        names = ", ".join(plan.corpus.not_excluded)
+        paper = plan.config.preset == "paper"
         out.append(
-            f"a training process needs {need / 1e9:,.0f} GB; the largest GPU of docs/scale.md has "
-            f"{max(GPU_GB.values())}: set pretrain.micro_batch_size; {_fitting(plan)}"
+            f"the training refuses to start: the corpus cannot be audited against {names}, whose files are not here"
+            if paper
+            else f"their cells stay in the corpus, as files are not here: {names}"
         )
+    trainings = [some[0] for kind, some in kinds.items() if is_training(kind)]
+    if trainings:
+        values = {figure.name: figure.value for figure in figures}
+        said = attempts.table.get(trainings[0].rule, {}).get("slurm_extra")
+        limits = [job.runtime_min for job in attempts.all_of(trainings[0])]
+        out += training_notes(plan, values, limits, None if said is None else str(said))
     return out
-
-
-def _fitting(plan: Plan) -> str:
-    from sclong.train.memory import cells_that_fit
-
-    config, size = plan.config.pretrain, plan.config.vocabulary.size
-    if size is None:
-        return "the number of genes is known when the vocabulary is made"
-    processes, _, _ = training_shares(plan)
-    fits = {
-        name: cells_that_fit(plan.architecture, size, 0.9 * gb * 1e9, config.parallel, processes)
-        for name, gb in GPU_GB.items()
-    }
-    return "cells that fit in 90 % of it: " + ", ".join(f"{name}: {cells}" for name, cells in fits.items())
 
 
 def attempts_of(profile: str | None, root: Path = Path(".")) -> Attempts:

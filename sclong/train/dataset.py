@@ -183,7 +183,8 @@ class PretrainingCells:
     seed
         Of the cut, the sample and the order.
     held_out_by
-        "donor", "dataset", or "cell": the published cut, where cells of one donor are on both sides.
+        "donor"; "dataset", where cells of the same persons in other data sets are left out of the training; or "cell":
+        the published cut, where cells of one donor are on both sides.
     normalization
         What counts become; see :func:`sclong.cells.normalize.normalize_cell`.
 
@@ -195,6 +196,11 @@ class PretrainingCells:
         The training cells.
     validation : (cells,) int64
         Store positions of the held-out sample, ascending.
+
+    Raises
+    ------
+    InputDataError
+        There are fewer than two donors or data sets, or no cell is left to train on.
     """
 
     def __init__(
@@ -217,7 +223,16 @@ class PretrainingCells:
         else:
             held_out = held_out_cells(store.obs[held_out_by], held_out_fraction, seed, held_out_by)
             self.donors = set(map(str, store.obs["donor"][held_out].unique()))
-        self.order = CellOrder(np.flatnonzero(~held_out), batch_size, seed)
+        trained = ~held_out
+        if held_out_by == "dataset":  # a person of a held-out data set may have cells in others: they are not read
+            trained &= ~store.obs["donor"].astype(str).isin(self.donors).to_numpy()
+            if not trained.any():
+                raise InputDataError(
+                    "every person of the corpus has cells in a held-out data set",
+                    "data sets of other persons to train on",
+                    "set pretrain.held_out_by: donor, or add sources to the corpus",
+                )
+        self.order = CellOrder(np.flatnonzero(trained), batch_size, seed)
         sample = rng("validation cells", seed).permutation(np.flatnonzero(held_out))[:validation_cells]
         self.validation = np.sort(sample)
 

@@ -93,8 +93,12 @@ def held_out_parts(
 
 
 @torch.no_grad()
-def evaluate(replica: Replica, cells: PretrainingCells, config: PretrainConfig) -> dict[str, float | None]:
+def evaluate(
+    replica: Replica, cells: PretrainingCells, config: PretrainConfig, stop: object = False
+) -> dict[str, float | None]:
     """Return the loss on held-out donors: always the same cells and the same mask, random features as they are.
+
+    `stop` is true from when this process was asked to stop on; it is read before every pass.
 
     Returns
     -------
@@ -102,12 +106,18 @@ def evaluate(replica: Replica, cells: PretrainingCells, config: PretrainConfig) 
         ``held_out_loss`` over all chosen entries, ``held_out_loss_replaced`` over the hidden expressed ones,
         ``held_out_loss_zeros`` over hidden zeros (where zeros are hidden), ``held_out_gene_correlation`` (see
         :func:`mean_correlation`) over ``held_out_genes`` genes.
+
+    Raises
+    ------
+    StopNowError
+        A process was asked to stop.
     """
     model, world = replica.model, replica.world
     model.eval()
     sums = ErrorSums(world.device)
     moments = Moments(cells.store.n_genes + 1, world.device)
     for _, masked in held_out_parts(cells, config, world):
+        world.check(stop)
         errors = squared_errors(model, masked, world.device)
         sums.add(errors)
         moments.add(errors.prediction_BN, errors.labels_BN, errors.replaced_BN)
@@ -142,7 +152,9 @@ class ControlScore:
         return (error / entries if entries else None), correlation
 
 
-def baselines(cells: PretrainingCells, config: PretrainConfig, world: World, path: Path) -> dict[str, float | None]:
+def baselines(
+    cells: PretrainingCells, config: PretrainConfig, world: World, path: Path, stop: object = False
+) -> dict[str, float | None]:
     """Return how four controls do on the held-out donors' hidden expressed values.
 
     The gene mean is the mean of a gene's expressed values over a sample of `BASELINE_CELLS` training cells: hidden
@@ -151,7 +163,7 @@ def baselines(cells: PretrainingCells, config: PretrainConfig, world: World, pat
     nowhere, the mean of all expressed values. The low-rank fit is :mod:`sclong.train.low_rank`, the nearest
     training cells :mod:`sclong.train.nearest`.
 
-    Computed once for a training, and read from `path` when it goes on.
+    Computed once for a training, and read from `path` when it goes on. `stop` is read as by :func:`evaluate`.
 
     Returns
     -------
@@ -173,6 +185,7 @@ def baselines(cells: PretrainingCells, config: PretrainConfig, world: World, pat
     fitted = {"low_rank": linear.predict, "nearest_cells": memory.predict}
     scores = {name: ControlScore(cells.store.n_genes + 1) for name in ("gene_mean", "tissue_mean", *fitted)}
     for rows, masked in held_out_parts(cells, config, world):
+        world.check(stop)
         labels_BN = masked.labels_BN
         entries_BN = masked.replaced_BN & (labels_BN != 0)
         places = [tissues.get(int(tissue_of[row]), 0) if row >= 0 else 0 for row in rows]

@@ -17,8 +17,8 @@ from sclong.train.parallel import World
 class TrainingLog:
     """One JSON object per line, in order of steps.
 
-    Opening it drops the lines after `last_step`, so that a training that was killed and went on leaves the file that
-    it would have left uninterrupted.
+    Opening it drops the lines after `last_step` (all, where that is negative), so that a training that was killed and
+    went on leaves the file that it would have left uninterrupted.
 
     Attributes
     ----------
@@ -29,7 +29,7 @@ class TrainingLog:
     def __init__(self, path: Path, last_step: int) -> None:
         self.lines: list[dict[str, Any]] = []
         kept = []
-        for line in path.read_text(encoding="utf-8").splitlines() if path.is_file() and last_step else []:
+        for line in path.read_text(encoding="utf-8").splitlines() if path.is_file() and last_step >= 0 else []:
             try:
                 values = json.loads(line)
             except ValueError:  # the last line of a killed job
@@ -69,7 +69,7 @@ class Journal:
     world
         The processes.
     first
-        The first step of this run; lines from it on are dropped.
+        The first step of this run; lines from it on are dropped. 0: the untrained model is evaluated first.
 
     Attributes
     ----------
@@ -88,11 +88,11 @@ class Journal:
         if not world.first:
             return
         self._log = TrainingLog(work_dir / "training.jsonl", first - 1)
-        self._monitor = Monitor(work_dir, config, arch, n_positions, world.device, world.size, first)
+        self._monitor = Monitor(work_dir, config, arch, n_positions, world.device, world.size, max(first, 1))
         if self._log.lines:
             self.start_loss, self.last = self._log.lines[0].get("held_out_loss"), self._log.lines[-1]
-        if len(self._log.lines) != (first if first > 1 else 0):
-            LOGGER.warning("%s has %d lines for %d steps", self._log.path, len(self._log.lines), first - 1)
+        if len(self._log.lines) != first:
+            LOGGER.warning("%s has %d lines for %d steps", self._log.path, len(self._log.lines), max(first - 1, 0))
 
     def write(self, **line: Any) -> None:
         """Write down a step."""

@@ -63,9 +63,14 @@ def command(config: PretrainConfig, job: Path, python: str = sys.executable) -> 
         'head=$(scontrol show hostnames "$SLURM_JOB_NODELIST" | head -n 1); '
         'address=$(scontrol show node "$head" | sed -n "s/.*NodeAddr=\\([^ ]*\\).*/\\1/p" | head -n 1); '
         'host=$([ "$SLURM_PROCID" = 0 ] && echo 1 || echo 0); '
+        # what the node of rank 0 tells the others as MASTER_ADDR (torchrun chooses that node): else its own full name,
+        # which other nodes may not know
+        'own=; if [ -n "${SLURMD_NODENAME:-}" ]; then '
+        'own=$(scontrol show node "$SLURMD_NODENAME" | sed -n "s/.*NodeAddr=\\([^ ]*\\).*/\\1/p" | head -n 1); fi; '
         f"exec {shlex.join(torchrun)} --nnodes={nodes} --nproc-per-node={config.processes} "
         '--rdzv-backend=c10d --rdzv-id="$SLURM_JOB_ID" '
-        '--rdzv-endpoint="${address:-$head}:$((20000 + SLURM_JOB_ID % 20000))" --rdzv-conf="is_host=$host" '
+        '--rdzv-endpoint="${address:-$head}:$((20000 + SLURM_JOB_ID % 20000))" '
+        '--rdzv-conf="is_host=$host" ${own:+--local-addr="$own"} '
         f"{shlex.join(module)}"
     )
     return [

@@ -6,11 +6,9 @@ features are drawn anew. A training that is killed goes on from its last checkpo
 
 from __future__ import annotations
 
-import hashlib
 import math
 from collections.abc import Mapping
 from contextlib import closing
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -21,10 +19,9 @@ from sclong.checkpoint.folder import save_checkpoint
 from sclong.checkpoint.start import start_gene_tables
 from sclong.config.sections import NO_EFFECT, Architecture, PretrainConfig
 from sclong.corpus.shards import ShardStore
-from sclong.errors import CheckpointError
 from sclong.genes.go_graph import GoGraph
 from sclong.genes.vocabulary import Vocabulary, require_same_vocabulary
-from sclong.io.files import atomic_path, sha256_file
+from sclong.io.files import sha256_file
 from sclong.nn.dual_encoder import DualEncoder
 from sclong.runlog import LOGGER
 from sclong.seeding import derive_seed
@@ -34,32 +31,16 @@ from sclong.train.identity import claim_work_dir, planned_identity
 from sclong.train.journal import Journal
 from sclong.train.loader import CellLoader
 from sclong.train.optim import make_optimizer, rate_of_step, set_learning_rate
-from sclong.train.parallel import Replica, World, choose_device, joined
-from sclong.train.state import restore_newest, save_state
+from sclong.train.parallel import Replica, World, allow_tf32, choose_device, joined
+from sclong.train.position import SaveClock, Training, checked_step, position, save_batch
+from sclong.train.state import folder_name, restore_newest, save_state
 from sclong.train.step import Batch, DivergenceError, StepResult, training_step
-from sclong.train.stop import StopRequest, TrainingStoppedError
+from sclong.train.stop import StopNowError, StopRequest, TrainingStoppedError
 
 __all__ = ["DivergenceError", "TrainingStoppedError", "choose_device", "pretrain"]
 
 SCORES = ("held_out_", "baseline_", "beats_")
 """How the keys of an evaluation begin."""
-
-
-@dataclass
-class Training:
-    """What all steps share."""
-
-    replica: Replica
-    optimizer: torch.optim.Optimizer
-    cells: PretrainingCells
-    config: PretrainConfig
-    work_dir: Path
-    stop: StopRequest
-
-    @property
-    def world(self) -> World:
-        """The processes."""
-        return self.replica.world
 
 
 def pretrain(
@@ -105,9 +86,10 @@ def pretrain(
         A loss or gradient that is not finite, or a loss that has exploded; the last checkpoint stays, and the cells
         that did it are saved.
     TrainingStoppedError
-        SIGTERM or SIGUSR1 came; a checkpoint was written at the end of the step.
+        SIGTERM or SIGUSR1 came; a checkpoint of the last whole step was written.
     """
     with joined(config) as world, StopRequest() as stop:
+        allow_tf32(config.tf32)
         graph = GoGraph.read(go_graph_path)
         require_same_vocabulary(store.vocabulary_hash, "the corpus", vocabulary.hash, "the vocabulary")
         require_same_vocabulary(
@@ -173,7 +155,9 @@ def run(training: Training, arch: Architecture) -> dict[str, Any]:
     """
     world, config, cells, work_dir = training.world, training.config, training.cells, training.work_dir
     state = restore_newest(work_dir, training.replica.model, training.optimizer, world)
-    first = 1 + (checked_step(state, training) if state else 0)
+    done = checked_step(state, training) if state else 0
+    pending = dict(state["pending"]) if state and "pending" in state else None  # pairs: their order is the line's
+    first = 0 if state is None else done + (pending is None)
     journal = Journal(work_dir, config, arch, cells.store.n_genes + 1, world, first)
     LOGGER.info(
         "%s parameters; %d training cells, %d held-out cells of %d donors; %d process(es); %s",
@@ -182,80 +166,118 @@ def run(training: Training, arch: Architecture) -> dict[str, Any]:
         len(cells.validation),
         len(cells.donors),
         world.size,
-        f"goes on at step {first}" if first > 1 else "begins",
+        f"goes on at step {first}" if first else "begins",
     )
     with closing(journal):
-        known = baselines(cells, config, world, work_dir / "baselines.json")
-        if first == 1:
-            journal.write(step=0, cells=0, **scores(training, known))
-        train(training, journal, first, known)
+        train(training, journal, done, pending)
         return journal.last
 
 
-def train(training: Training, journal: Journal, first: int, known: dict[str, float | None]) -> None:
-    """Do the optimiser steps from `first` on; log, evaluate and save as the configuration says.
+def train(training: Training, journal: Journal, done: int, pending: Mapping[str, Any] | None) -> None:
+    """Do the optimiser steps after `done`; log, evaluate and save as the configuration says.
 
     Parameters
     ----------
     training, journal
         What is trained, and where it is written down.
-    first
-        The first step.
-    known
-        Scores of the baselines, written beside every evaluation.
+    done
+        The last step that is done.
+    pending
+        Its line, where it must be evaluated still: the training was asked to stop meanwhile.
+
+    Raises
+    ------
+    TrainingStoppedError
+        A process was asked to stop.
     """
-    config, world, model = training.config, training.world, training.replica.model
-    limit = config.explosion_factor * (world.by_first(lambda: journal.start_loss) or math.inf)
-    loader = CellLoader(
+    config, model = training.config, training.replica.model
+    clock = SaveClock(config, training.world)
+    try:
+        known = baselines(training.cells, config, training.world, training.work_dir / "baselines.json", training.stop)
+        if pending is not None:
+            journal.write(**pending, **scores(training, known))
+            pending = None
+        elif done == 0:
+            journal.write(step=0, cells=0, **scores(training, known))
+        limit = config.explosion_factor * (training.world.by_first(lambda: journal.start_loss) or math.inf)
+        for step, rows, values_BN in loader_after(done, training):
+            if config.redraw_every and step > 1 and (step - 1) % config.redraw_every == 0:
+                model.redraw_features(torch.Generator().manual_seed(derive_seed("random features", config.seed, step)))
+            line = step_line(training, step, rows, values_BN, limit)
+            done, pending = step, line
+            if step % config.validate_every == 0 or step == config.steps:
+                line = {**line, **scores(training, known)}
+                LOGGER.info("%s", describe_evaluation(line))
+            journal.write(**line)
+            pending = None
+            if clock.due(step):
+                save(training, journal, step)
+                clock.saved()
+    except StopNowError:
+        if done and not (training.work_dir / folder_name(done)).exists():
+            save(training, journal, done, pending)
+        raise TrainingStoppedError(
+            f"after step {done} of {config.steps}: {training.stop.reason or 'another process was asked to stop'}",
+            "the training to go on to its last step",
+            f"start it again: it goes on {'with the evaluation of' if pending else 'after'} step {done}",
+        ) from None
+
+
+def loader_after(done: int, training: Training) -> CellLoader:
+    """Return the cells of this process for the steps after `done`."""
+    world, config = training.world, training.config
+    return CellLoader(
         training.cells,
-        first,
+        done + 1,
         config.steps,
         rank=world.rank,
         world_size=world.size,
         workers=config.workers,
         pin_memory=world.device.type == "cuda",
     )
-    for step, rows, values_BN in loader:
-        if config.redraw_every and step > 1 and (step - 1) % config.redraw_every == 0:
-            model.redraw_features(torch.Generator().manual_seed(derive_seed("random features", config.seed, step)))
-        rate = rate_of_step(step, config, len(training.cells.order.rows))
-        set_learning_rate(training.optimizer, rate)
-        batch = batch_of(step, rows, values_BN, world)
-        stop = bool(training.stop)
-        try:
-            result = training_step(training.replica, training.optimizer, batch, config, step, stop, limit)
-        except DivergenceError:
-            save_batch(training.work_dir, step, batch, world)
-            raise
-        line = line_of(step, result, rate, config)
-        if step % config.validate_every == 0 or step == config.steps:
-            line |= scores(training, known)
-            LOGGER.info("%s", describe_evaluation(line))
-        journal.write(**line)
-        if step % config.checkpoint_every == 0 or step == config.steps or result.stop:
-            world.by_first(journal.sync)
-            facts = position(training, step)
-            save_state(
-                training.work_dir,
-                step,
-                model,
-                training.optimizer,
-                world,
-                facts,
-                config.keep_checkpoints,
-                config.keep_every,
-            )
-        if result.stop and step < config.steps:
-            raise TrainingStoppedError(
-                f"step {step} of {config.steps}: {training.stop.reason or 'another process was asked to stop'}",
-                "the training to go on to its last step",
-                f"start it again: it goes on at step {step + 1}",
-            )
+
+
+def step_line(training: Training, step: int, rows: np.ndarray, values_BN: torch.Tensor, limit: float) -> dict[str, Any]:
+    """Do an optimiser step and return its line of the log; `limit`: the loss may not be greater.
+
+    Raises
+    ------
+    DivergenceError
+        The cells of the step are saved.
+    StopNowError
+        The weights are those of the step before.
+    """
+    config, world = training.config, training.world
+    rate = rate_of_step(step, config, len(training.cells.order.rows))
+    set_learning_rate(training.optimizer, rate)
+    batch = batch_of(step, rows, values_BN, world)
+    try:
+        result = training_step(training.replica, training.optimizer, batch, config, step, training.stop, limit)
+    except DivergenceError:
+        save_batch(training.work_dir, step, batch, world)
+        raise
+    return line_of(step, result, rate, config)
+
+
+def save(training: Training, journal: Journal, step: int, pending: Mapping[str, Any] | None = None) -> None:
+    """Write the checkpoint of a step; `pending`: its line of the log, where it must be evaluated still."""
+    training.world.by_first(journal.sync)
+    facts = position(training, step) | ({} if pending is None else {"pending": list(pending.items())})
+    save_state(
+        training.work_dir,
+        step,
+        training.replica.model,
+        training.optimizer,
+        training.world,
+        facts,
+        training.config.keep_checkpoints,
+        training.config.keep_every,
+    )
 
 
 def scores(training: Training, known: Mapping[str, float | None]) -> dict[str, Any]:
     """Return the scores of the model and of the controls on held-out donors, and whether the model is the better."""
-    line = {**evaluate(training.replica, training.cells, training.config), **known}
+    line = {**evaluate(training.replica, training.cells, training.config, training.stop), **known}
     return {**line, "beats_low_rank": beats_low_rank(line)}
 
 
@@ -292,51 +314,6 @@ def describe_evaluation(line: Mapping[str, Any]) -> str:
     }
     values = ", ".join(f"{name} {line[key]:.4f}" for name, key in names.items() if line[key] is not None)
     return f"step {line['step']}: held-out donors: {values}"
-
-
-def position(training: Training, step: int) -> dict[str, Any]:
-    """Return where a training stands after a step: what a checkpoint says besides its tensors.
-
-    All of it follows from the seed and the step; it is written down so that a difference is seen.
-    """
-    config, order = training.config, training.cells.order
-    following = order.cells(step + 1)
-    return {
-        "seed": config.seed,
-        "cells": step * config.batch_size,
-        "epoch": step * config.batch_size // len(order.rows),
-        "next_cells_sha256": hashlib.sha256(np.ascontiguousarray(following, dtype="<i8").tobytes()).hexdigest(),
-        "redraws": (step - 1) // config.redraw_every if config.redraw_every else 0,
-        "schedule": config.schedule,
-        "learning_rate": rate_of_step(step, config, len(order.rows)),
-        "parallel": config.parallel,
-    }
-
-
-def checked_step(state: Mapping[str, Any], training: Training) -> int:
-    """Return the step of a checkpoint, whose position must be what it would be now.
-
-    Raises
-    ------
-    CheckpointError
-        It is not: the order of cells, the redraws or the schedule are others in this version.
-    """
-    step = int(state["step"])
-    now = position(training, step)
-    different = [key for key, value in now.items() if key != "parallel" and state.get(key) != value]
-    if different:
-        raise CheckpointError(
-            f"the checkpoint of step {step} says {', '.join(f'{k}: {state.get(k)}' for k in different)}",
-            ", ".join(f"{k}: {now[k]}" for k in different),
-            "go on with the version of the software that began the training, or begin anew in another folder",
-        )
-    return step
-
-
-def save_batch(work_dir: Path, step: int, batch: Batch, world: World) -> None:
-    """Keep the cells of a step that went wrong: ``diverged_step_<step>_process_<rank>.npz``."""
-    with atomic_path(work_dir / f"diverged_step_{step:08d}_process_{world.rank:05d}.npz") as path:
-        np.savez_compressed(path, step=step, rows=batch.rows, places=batch.places, values=batch.values_BN.numpy())
 
 
 def training_identity(

@@ -8,7 +8,7 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 
@@ -17,8 +17,13 @@ from sclong.errors import ConfigError
 from sclong.nn.favor import n_random_features
 from sclong.runlog import LOGGER
 
-PEAK_TFLOPS = {"H100 PCIe": 756.0, "H100": 989.0, "H200": 989.0, "A100": 312.0}
-"""Dense bfloat16 products in 10^12 operations per second, by a part of the device's name; NVIDIA's data sheets."""
+PEAK_TFLOPS = {
+    "H100 PCIe": {"bfloat16": 756.0, "tf32": 378.0, "float32": 51.0},
+    "H100": {"bfloat16": 989.0, "tf32": 494.0, "float32": 67.0},
+    "H200": {"bfloat16": 989.0, "tf32": 494.0, "float32": 67.0},
+    "A100": {"bfloat16": 312.0, "tf32": 156.0, "float32": 19.5},
+}
+"""Dense products in 10^12 operations per second, by a part of the device's name and precision; NVIDIA's data sheets."""
 
 
 def training_flops(arch: Architecture, n_positions: int) -> float:
@@ -42,14 +47,19 @@ def training_flops(arch: Architecture, n_positions: int) -> float:
     return 3.0 * forward
 
 
+def products(config: PretrainConfig, arch: Architecture) -> Literal["bfloat16", "tf32", "float32"]:
+    """Return the precision of products of matrices on a GPU."""
+    return "bfloat16" if arch.precision == "bfloat16" else "tf32" if config.tf32 else "float32"
+
+
 def peak_tflops(config: PretrainConfig, arch: Architecture, device: torch.device) -> float | None:
-    """Return what a device can do at most: as configured, or what is known of a GPU in bfloat16, or None."""
+    """Return what a device can do at most: as configured, or what is known of a GPU in that precision, or None."""
     if config.peak_tflops is not None:
         return config.peak_tflops
-    if device.type != "cuda" or arch.precision != "bfloat16":
+    if device.type != "cuda":
         return None
-    name = torch.cuda.get_device_name(device)
-    return next((peak for part, peak in PEAK_TFLOPS.items() if all(word in name for word in part.split())), None)
+    name, kind = torch.cuda.get_device_name(device), products(config, arch)
+    return next((peak[kind] for part, peak in PEAK_TFLOPS.items() if all(word in name for word in part.split())), None)
 
 
 def peak_memory_gb() -> float:

@@ -25,6 +25,7 @@ from sclong.config.sections import PretrainConfig
 from sclong.errors import ConfigError, DeviceError, SclongError
 from sclong.nn.dual_encoder import DualEncoder
 from sclong.nn.performer import PreNorm
+from sclong.train.stop import StopNowError
 
 warnings.filterwarnings("ignore", message="FSDP2-wrapped module .* returned a view tensor")
 warnings.filterwarnings("ignore", message="`broadcast_buffers` is deprecated")
@@ -64,6 +65,26 @@ class World:
             values = values.to(self.device, copy=True)
             dist.all_reduce(values)
         return values
+
+    def check(self, stop: object) -> None:
+        """Raise on every process when one of them was asked to stop; a collective call.
+
+        The processes exchange one number on the CPU: no GPU is waited for.
+
+        Parameters
+        ----------
+        stop
+            True where this process was asked.
+
+        Raises
+        ------
+        StopNowError
+        """
+        asked = torch.tensor([int(bool(stop))])
+        if self.size > 1:
+            dist.all_reduce(asked)
+        if asked.item():
+            raise StopNowError
 
     def collect(self, value: T) -> list[T]:
         """Return what every process gave, in order of ranks; a collective call."""
@@ -171,6 +192,12 @@ def choose_device(name: str, local_rank: int | None = None) -> torch.device:
         )
     torch.cuda.set_device(local_rank)
     return torch.device("cuda", local_rank)
+
+
+def allow_tf32(allowed: bool) -> None:
+    """Let float32 products of matrices on a GPU be TF32 or not; nothing else changes, on a CPU nothing at all."""
+    torch.backends.cuda.matmul.allow_tf32 = allowed
+    torch.backends.cudnn.allow_tf32 = allowed
 
 
 class Replica:

@@ -64,7 +64,7 @@ def save_state(
     CheckpointError
         It cannot be written, on this process or on another. The checkpoints before it stay as they are.
     """
-    folder = work_dir / f"step_{step:08d}"
+    folder = work_dir / folder_name(step)
     mine = f"shard-{world.rank + 1:05d}-*.safetensors"
     try:
         with ExitStack() as stack, quiet():
@@ -108,6 +108,11 @@ def remove_old(work_dir: Path, keep: int, keep_every: int | None) -> None:
 def checkpoints(work_dir: Path) -> list[Path]:
     """Return the checkpoint folders of a training, oldest first."""
     return sorted(work_dir.glob("step_????????"))
+
+
+def folder_name(step: int) -> str:
+    """Return the name of the checkpoint folder of a step."""
+    return f"step_{step:08d}"
 
 
 def step_of(folder: Path) -> int:

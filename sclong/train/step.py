@@ -54,8 +54,6 @@ class StepResult:
         The same over hidden expressed entries, expressed entries left visible, hidden zeros. None: there were none.
     gradient_norm
         Before clipping.
-    stop
-        Whether any process was asked to stop.
     """
 
     loss: float
@@ -63,7 +61,6 @@ class StepResult:
     loss_kept: float | None
     loss_zeros: float | None
     gradient_norm: float
-    stop: bool
 
 
 class ErrorSums:
@@ -123,7 +120,7 @@ def training_step(
     batch: Batch,
     config: PretrainConfig,
     step: int,
-    stop: bool = False,
+    stop: object = False,
     limit: float = math.inf,
 ) -> StepResult:
     """Do one optimiser step.
@@ -141,7 +138,7 @@ def training_step(
     config, step
         Masking and clipping; names the draw of the mask.
     stop
-        Whether this process was asked to stop; the result says whether any was.
+        True from when this process was asked to stop on; read before every pass.
     limit
         The loss may not be greater.
 
@@ -149,6 +146,8 @@ def training_step(
     ------
     DivergenceError
         Loss or gradient is not finite, or the loss is beyond the limit. The weights are still those of the step before.
+    StopNowError
+        A process was asked to stop. The weights are still those of the step before.
     """
     model, world = replica.model, replica.world
     model.train()
@@ -162,11 +161,12 @@ def training_step(
         zero_fraction=config.mask_zero_fraction,
         places=batch.places.tolist(),
     )
-    n_chosen, stops = world.total(torch.tensor([int(masked.chosen_BN.sum()), int(stop)])).tolist()
+    n_chosen = int(world.total(masked.chosen_BN.sum()[None]).item())
     sums = ErrorSums(world.device)
     parts = list(masked.split(cells_per_pass(config)))
     with model.go_conv.once():
         for number, part in enumerate(parts, start=1):
+            world.check(stop)
             with replica.accumulating(last=number == len(parts)):
                 errors = squared_errors(replica.call, part, world.device)
                 # gradients are averaged over processes: the factor makes that a sum
@@ -183,4 +183,4 @@ def training_step(
             "before this step is kept, and the cells of the step are in diverged_step_*.npz beside it",
         )
     optimizer.step()
-    return StepResult(loss, replaced, kept, zeros, norm, bool(stops))
+    return StepResult(loss, replaced, kept, zeros, norm)

@@ -16,7 +16,7 @@ RETRY = 75
 
 
 class StopRequest:
-    """Remembers that the process was asked to stop, for the end of the step; a context manager.
+    """Remembers that the process was asked to stop, until the next pass begins; a context manager.
 
     Attributes
     ----------
@@ -46,6 +46,10 @@ class StopRequest:
         if self._parent is not None and os.getppid() != self._parent:
             self.reason = self.reason or "the launcher is gone"
         return bool(self.reason)
+
+
+class StopNowError(Exception):
+    """A process was asked to stop, and all processes know it: raised between two passes, on all of them."""
 
 
 class TrainingStoppedError(SclongError):

@@ -66,7 +66,7 @@ def held(slices: dict[str, Run]) -> Iterator[Future[list[str]]]:
         wait_for(lambda: "JobState=TIMEOUT" in call("scontrol", "show", "job", first), "the time limit")
         step = wait_for(lambda: began_at(run), "the second attempt")
         second = training()
-        call("scancel", "--signal=TERM", second)  # as --signal=TERM@300 of the profile
+        call("scancel", "--signal=TERM", second)  # as --signal=TERM@600 of the profile
         wait_for(lambda: "the training was asked to stop" in "".join(run.read(LOG)), "its end")
         return [first, second, step]
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import shutil
 import sys
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -26,10 +26,15 @@ from census_store import (
 )
 from scipy import sparse
 
-from sclong.config.sections import CensusConfig
+from sclong.config.sections import CellFilters, CensusConfig
 from sclong.corpus import census as census_module
+from sclong.corpus.assemble import build_corpus
 from sclong.corpus.census import detection, divide, list_datasets, open_census, stream_dataset
+from sclong.corpus.census_part import collections_of, write_census_list, write_census_part
+from sclong.corpus.shards import ShardStore
 from sclong.errors import ConfigError, FetchError, InputDataError, SclongError
+from sclong.genes.vocabulary import Vocabulary
+from sclong.train.dataset import PretrainingCells
 
 ALL_CELLS = "is_primary_data == True or is_primary_data == False"
 
@@ -122,6 +127,7 @@ def test_the_list_counts_primary_human_cells(store: Store) -> None:
         d.dataset_id: d.cells.n_obs for d in store.human
     }
     first = table.iloc[0]
+    assert first["collection_id"] == f"id-{first['dataset_id']}"
     assert first["dataset_title"] == f"cells of {first['dataset_id']}"
     assert first["collection_doi"] == f"10.0000/{first['dataset_id']}"
     assert set(table["citation"]) == {""}  # a column that this release does not have
@@ -468,3 +474,41 @@ def test_errors_of_the_reader_of_a_stream_are_its_own(simulated: Store) -> None:
     with pytest.raises(OSError, match="disk full"), open_census(config) as census:
         for _ in stream_dataset(census, "bb-lung", config).pieces(0):
             raise OSError("disk full")
+
+
+def test_a_person_of_two_data_sets_is_never_trained_on_and_judged(tmp_path: Path) -> None:
+    """Two data sets of one collection share their donors; a third, of another collection, has donors of those names."""
+    packages()
+    sets = [replace(d, collection="study") if "lung" in d.dataset_id else d for d in simulated_datasets()]
+    store = Store(write_census(tmp_path / "soma", sets), sets)
+    ids = [f"ENSG{k:011d}" for k in range(1, 61)]
+    table = pd.DataFrame({"index": range(60), "ensembl_id": ids, "symbol": [f"G{k}" for k in range(1, 61)]})
+    vocabulary = Vocabulary(table.assign(biotype="protein_coding", aliases="", entrez_id=""), {})
+    config = store.config(parts=2)
+    write_census_list(config, tmp_path / "list.tsv", tmp_path / "detected.tsv")
+    filters = CellFilters(minimum_genes=1, cells_per_shard=50)
+    parts = [tmp_path / f"census_{k:03d}" for k in range(2)]
+    for number, part in enumerate(parts):
+        work = tmp_path / "unfinished" / part.name
+        write_census_part(tmp_path / "list.tsv", number, part, work, vocabulary, filters, config, code="x")
+    build_corpus(parts, tmp_path / "corpus", vocabulary, tmp_path / "manifest.tsv")
+    shards = ShardStore(tmp_path / "corpus")
+    obs = shards.obs.astype(str)
+    persons = {f"{study}:donor{k}" for study in ("study", "id-aa-heart") for k in range(3)}
+    assert set(obs["donor"]) == persons
+    in_sets = obs.groupby("donor")["dataset"].nunique()
+    assert all(number == (2 if person.startswith("study") else 1) for person, number in in_sets.items())
+    for seed in range(6):
+        for how in ("donor", "dataset"):
+            cells = PretrainingCells(
+                shards, batch_size=8, held_out_fraction=0.2, validation_cells=999, seed=seed, held_out_by=how
+            )
+            trained, judged = (obs["donor"].to_numpy()[rows] for rows in (cells.order.rows, cells.validation))
+            assert len(trained) and len(judged) and not set(trained) & set(judged)
+
+
+def test_a_list_without_collections_is_refused() -> None:
+    table = pd.DataFrame({"dataset_id": ["a", "b"], "collection_id": ["study", None], "part": 0})
+    with pytest.raises(InputDataError) as caught:
+        collections_of(table)
+    assert three_parts(caught.value, "collection_id", "b")

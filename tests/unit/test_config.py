@@ -2,13 +2,15 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from sclong.config.cards import BenchmarkCard, ModelCard, load_card, load_cards
+from sclong.config.cards import BenchmarkCard, ModelCard, load_card, load_cards, load_yaml
 from sclong.config.load import load_architecture, load_config, schema, select_cards
 from sclong.errors import CardError, ConfigError, SclongError
 from sclong.plan.rows import meets
+from sclong.train.identity import flatten
 
 
 @pytest.fixture(autouse=True)
@@ -20,6 +22,27 @@ def _in_root(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_presets_load_and_name_an_architecture(preset: str) -> None:
     config = load_config({"preset": preset})
     assert load_architecture(config.architecture).name == config.architecture
+
+
+def test_what_differs_from_the_paper_is_a_table_of_keys_that_one_file_sets(root: Path) -> None:
+    """docs/training.md: each row's values are those of preset `paper` and of paper_exact.yaml laid over it."""
+    page = (root / "docs/training.md").read_text().partition("<!-- differs -->")[2].partition("<!-- /differs -->")[0]
+    rows = [[cell.strip(" `") for cell in line.split("|")[1:4]] for line in page.strip().splitlines()[2:]]
+    exact = load_yaml(root / "config/presets/paper_exact.yaml")
+    sides = [load_config({"preset": "paper", **keys}).model_dump() for keys in ({}, exact)]
+    for key, *values in rows:
+        for config, value in zip(sides, values, strict=True):
+            found: Any = config
+            for part in key.split("."):
+                found = found[part]
+            assert str(found) == value, key
+    known = {key for key, *_ in rows} | {
+        "corpus.census.parts",
+        "pretrain.learning_rate",
+        "pretrain.minimum_learning_rate",
+    }
+    assert set(flatten(exact)) <= known
+    assert load_architecture("1b").precision == "bfloat16" and sides[1]["pretrain"]["optimizer"] == "adam"
 
 
 def test_user_keys_win_over_the_preset_and_sections_merge() -> None:

@@ -107,6 +107,15 @@ def test_a_part(tmp_path: Path, source_file: Path, vocabulary: Vocabulary) -> No
     assert not list(tmp_path.glob("unfinished*"))
 
 
+def test_sources_of_one_study_share_their_donors(tmp_path: Path, source_file: Path, vocabulary: Vocabulary) -> None:
+    first, second = (SOURCE.model_copy(update={"name": name, "collection": "study"}) for name in ("a", "b"))
+    parts = [
+        write_file_part(source_file, tmp_path / s.name, vocabulary, s, minimum_genes=2) for s in (first, second, SOURCE)
+    ]
+    persons = [obs_of(part)["donor"].tolist() for part in parts]
+    assert persons[0] == persons[1] == ["study:d1", "study:unknown"] and persons[2] == ["one:d1", "one:unknown"]
+
+
 def test_only_wanted_cells(tmp_path: Path, source_file: Path, vocabulary: Vocabulary) -> None:
     source = SOURCE.model_copy(update={"keep_cells": "kind == 'T' and donor == 'd1'"})
     coverage = coverage_of(write_file_part(source_file, tmp_path / "out", vocabulary, source, minimum_genes=1))

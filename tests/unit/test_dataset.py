@@ -84,6 +84,23 @@ def test_a_donor_in_two_sources_is_one_donor(tmp_path: Path) -> None:
     assert not set(donor[cells.order.rows]) & set(donor[cells.validation])
 
 
+def test_persons_of_a_held_out_data_set_are_not_trained_on_elsewhere(tmp_path: Path) -> None:
+    store, _, _ = toy_corpus(tmp_path)
+    store.obs["dataset"] = store.obs["donor"]
+    donor = store.obs["donor"].astype(str).to_numpy()
+    store.obs["donor"] = np.where(np.isin(donor, ["donor0", "donor1"]), "one person", donor)  # in two data sets
+    for seed in range(5):
+        cells = PretrainingCells(
+            store, batch_size=8, held_out_fraction=0.2, validation_cells=99, seed=seed, held_out_by="dataset"
+        )
+        persons = store.obs["donor"].to_numpy()
+        assert set(persons[cells.validation]) == cells.donors
+        assert not set(persons[cells.order.rows]) & cells.donors
+    store.obs["donor"] = "one person"
+    with pytest.raises(InputDataError, match="held_out_by: donor"):
+        PretrainingCells(store, batch_size=8, held_out_fraction=0.2, validation_cells=9, seed=0, held_out_by="dataset")
+
+
 def test_values_are_log1p_of_counts_per_ten_thousand_and_pad(tmp_path: Path) -> None:
     store, _, _ = toy_corpus(tmp_path)
     cells = PretrainingCells(store, batch_size=8, held_out_fraction=0.2, validation_cells=9, seed=0)

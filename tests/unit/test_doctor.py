@@ -14,12 +14,16 @@ from pathlib import Path
 import pytest
 
 from sclong.config.load import load_config
+from sclong.config.sections import CensusConfig
+from sclong.corpus import census_access
 from sclong.doctor import Finding, Tools, as_text, diagnose
 from sclong.doctor import findings as findings_module
+from sclong.doctor.census import check_census
 from sclong.doctor.findings import Answer, Case, Head, ask_head, run_program
 from sclong.doctor.machine import check_disk, check_file_system, check_gpus, check_packages
 from sclong.doctor.network import check_mirror
 from sclong.doctor.slurm import check_slurm, misfit, parse_minutes, parse_partitions, profile_partitions
+from sclong.errors import FetchError
 from sclong.plan.costs import Attempts, work_out
 from sclong.plan.jobs import Job
 from sclong.plan.plan import Plan, make_plan
@@ -181,7 +185,7 @@ def test_slow_disk_is_a_warning(case: Callable[..., Case], monkeypatch: pytest.M
     ticks = iter([0.0, 64.0])  # 1 MB/s
     monkeypatch.setattr(machine.time, "perf_counter", lambda: next(ticks))
     finding = only(check_file_system(case(World(), [PRETRAIN])), "write speed")
-    assert finding.level == "warning" and "1 MB/s" in finding.found and "300 s" in finding.expected
+    assert finding.level == "warning" and "1 MB/s" in finding.found and "600 s" in finding.expected
 
 
 def test_save_time_is_that_of_the_profile(root: Path) -> None:
@@ -449,3 +453,51 @@ def test_programs_have_a_time_limit(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(findings_module.subprocess, "run", late)
     said = run_program(["sinfo"])
     assert said.code is None and "more than 30 s" in said.err
+
+
+# ---------------------------------------------------------------- the Census
+
+
+def test_the_census_is_read_where_its_jobs_run(case: Callable[..., Case]) -> None:
+    read = "release 2023-12-15 at s3://cellxgene-census-public-us-west-2/cell-census/2023-12-15/soma/: 651 data sets"
+    refused = Answer(3, err="release 2023-12-15 is at s3://elsewhere\nthe bucket\nthe Census has moved")
+    for said, level, text in (
+        (Answer(0, f"{read}\n"), "ok", read),
+        (refused, "error", "s3://elsewhere"),
+        (Answer(1, err="Traceback\nModuleNotFoundError: No module named 'x'"), "error", "No module named 'x'"),
+        (Answer(None, err="python took more than 30 s"), "error", "more than 30 s"),
+    ):
+        world = World(python=said)
+        (finding,) = check_census(case(world, [Job("census_list")]))
+        assert finding.level == level and text in finding.found
+        assert json.loads(world.asked[-1][-1])["version"] == "2023-12-15"
+    assert finding.expected and finding.action
+    assert not check_census(case(World(), [Job("fetch")])) and not check_census(
+        case(World(), [Job("census_part")], offline=True)
+    )
+
+
+def test_the_probe_reads_a_census_and_says_what_is_wrong(case: Callable[..., Case], tmp_path: Path) -> None:
+    """With the real packages, of a copy on the disk; its error is one of three parts."""
+    pytest.importorskip("cellxgene_census", reason="pip install -c envs/constraints.txt -e '.[census]'")
+    from census_store import simulated_datasets, write_census
+
+    uri = str(write_census(tmp_path / "soma", simulated_datasets()))
+    for version, level, text in (("2023-12-15", "ok", "4 data sets"), ("2024-07-01", "error", "is a copy of release")):
+        here = case(
+            World(python=run_program), [Job("census_part")], corpus={"census": {"uri": uri, "version": version}}
+        )
+        (finding,) = check_census(here)
+        assert finding.level == level and text in finding.found, finding
+
+
+def test_a_release_in_another_bucket_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    package = pytest.importorskip("cellxgene_census", reason="pip install -c envs/constraints.txt -e '.[census]'")
+    for bucket, moved in ((census_access.BUCKET, False), ("cellxgene-data-public", True)):
+        where = {"soma": {"uri": f"s3://{bucket}/cell-census/2023-12-15/soma/"}}
+        monkeypatch.setattr(package, "get_census_version_description", lambda _, where=where: where)
+        if moved:
+            with pytest.raises(FetchError, match="cellxgene-data-public"):
+                census_access.address(CensusConfig())
+        else:
+            assert census_access.address(CensusConfig()) == where["soma"]["uri"]

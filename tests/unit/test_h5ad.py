@@ -192,3 +192,19 @@ def test_real_files(mirror: Path, file: str, options: dict, shape: tuple[int, in
     out = read_expression(mirror / file, **options)
     assert (out.shape, out.var_names[0]) == (shape, first)
     assert np.array_equal(out.X.data, np.rint(out.X.data))
+
+
+def test_files_are_not_locked() -> None:
+    """Lustre and NFS may refuse locks; what the user has set stays."""
+    import os
+    import subprocess
+    import sys
+
+    for said, expected in ((None, "FALSE"), ("TRUE", "TRUE")):
+        environment = {k: v for k, v in os.environ.items() if k != "HDF5_USE_FILE_LOCKING"}
+        environment |= {"HDF5_USE_FILE_LOCKING": said} if said else {}
+        program = "import os, sclong; print(os.environ['HDF5_USE_FILE_LOCKING'])"
+        done = subprocess.run(
+            [sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=True
+        )
+        assert done.stdout.strip() == expected

@@ -152,7 +152,7 @@ def test_killed_while_it_saves(corpus: tuple, uninterrupted, tmp_path: Path, way
 
 @pytest.mark.parametrize(("way", "number"), [("1", signal.SIGTERM), ("1", signal.SIGUSR1), ("2", signal.SIGUSR1)])
 def test_asked_to_stop(corpus: tuple, uninterrupted, tmp_path: Path, way: str, number: int) -> None:
-    """One process is asked; all save at the end of the step and leave with the code for "try again"."""
+    """One process is asked; before the next pass all save the last whole step and leave with code "try again"."""
     last = PretrainConfig(**{**BASE, **WAYS[way]}).processes - 1
 
     def hit(name: str, step: int) -> None:
@@ -166,12 +166,17 @@ def test_asked_to_stop(corpus: tuple, uninterrupted, tmp_path: Path, way: str, n
 
         setattr(loop, name, asks)
 
-    for name, step, stops_after in (("batch_of", 2, 2), ("evaluate", 4, 5), ("save_state", 6, 7)):
+    for name, step, stops_after, last_line in (
+        ("batch_of", 2, 1, 1),
+        ("evaluate", 4, 4, 3),
+        ("evaluate", 4, 4, 3),
+        ("save_state", 6, 6, 6),
+    ):
         codes = start(corpus, tmp_path, way, hit=lambda _, n=name, s=step: hit(n, s))
         assert set(codes) == {RETRY}
         newest = checkpoints(tmp_path / "work")[-1]
         assert read_json(newest / "state.json")["step"] == stops_after and damage(newest) is None
-        assert log_of(tmp_path)[-1]["step"] == stops_after
+        assert log_of(tmp_path)[-1]["step"] == last_line
     assert set(start(corpus, tmp_path, way)) == {0}
     assert_same(tmp_path, uninterrupted(way))
 

@@ -10,11 +10,21 @@ import pandas as pd
 import pytest
 from corpus_files import counts_of, write_file_part
 from scipy import sparse
+from scipy.stats import rankdata
 
 from sclong.cells.hash import among, cell_hashes, first_of_equals
 from sclong.cells.normalize import log1p_cp10k
 from sclong.corpus.assemble import build_corpus
-from sclong.corpus.leakage import LEAST_GENES, benchmark_cells, find_overlap, leakage_table, recover_counts
+from sclong.corpus.leakage import (
+    LEAST_GENES,
+    benchmark_cells,
+    find_overlap,
+    leakage_table,
+    ranks,
+    recover_counts,
+    require_compared,
+)
+from sclong.errors import InputDataError
 from sclong.genes.vocabulary import COLUMNS, Vocabulary
 
 N = 600
@@ -94,7 +104,7 @@ def test_cells_of_few_genes_are_not_compared(tmp_path: Path, vocabulary: Vocabul
     expression = write(tmp_path / "b" / "expression.h5ad", COUNTS[:, : LEAST_GENES - 1], IDS[: LEAST_GENES - 1])
     assert overlap(tmp_path, vocabulary, part, expression).empty
     with np.load(tmp_path / "cells.npz") as file:
-        assert str(file["status"]).startswith("not compared: no cell with counts of 50 genes")
+        assert str(file["status"]).startswith("not compared: no cell with values of 50 genes")
 
 
 def test_counts_are_recovered_from_log_normalised_values(tmp_path: Path, vocabulary: Vocabulary, part: Path) -> None:
@@ -104,15 +114,69 @@ def test_counts_are_recovered_from_log_normalised_values(tmp_path: Path, vocabul
         tmp_path, vocabulary, part, write(tmp_path / "b" / "expression.h5ad", logged.toarray(), IDS, "log1p_cp10k")
     )
     assert len(found) == len(COUNTS)
+    assert status_of(tmp_path) == "compared"
     noise = logged.toarray() * np.random.default_rng(2).uniform(0.9, 1.1, (len(COUNTS), N))
     assert recover_counts(noise).nnz == 0
 
 
-def test_values_that_are_no_counts_are_said_so(tmp_path: Path, vocabulary: Vocabulary, part: Path) -> None:
-    expression = write(tmp_path / "b" / "expression.h5ad", COUNTS / 3, IDS, "nonnegative")
-    assert overlap(tmp_path, vocabulary, part, expression).empty
+def status_of(tmp_path: Path) -> str:
     with np.load(tmp_path / "cells.npz") as file:
-        assert str(file["status"]) == "not compared: the values are no counts"
+        return str(file["status"])
+
+
+SIZE_FACTORS = np.random.default_rng(3).uniform(0.2, 5.0, (len(COUNTS), 1)).astype(np.float32)
+NORMALISED = {
+    "log1p, size factors of a pool": np.log1p(COUNTS / SIZE_FACTORS),
+    "log2": np.log2(1 + COUNTS / SIZE_FACTORS),
+    "square root": np.sqrt(COUNTS / SIZE_FACTORS),
+    "counts per million, no logarithm": 1e6 * COUNTS / COUNTS.sum(1, keepdims=True),
+    "rounded, as in a text file": np.round(np.log1p(1e4 * COUNTS / COUNTS.sum(1, keepdims=True)), 4),
+}
+
+
+@pytest.mark.parametrize("how", NORMALISED)
+def test_normalised_copies_are_found_by_ranks(tmp_path: Path, vocabulary: Vocabulary, part: Path, how: str) -> None:
+    genes = np.random.default_rng(1).permutation(N)[:500]
+    others = np.random.default_rng(9).poisson(2.0, size=(5, 500))
+    values = np.vstack([np.log1p(others), NORMALISED[how][[1, 7]][:, genes]]).astype(np.float32)
+    expression = write(tmp_path / "b" / "expression.h5ad", values, [IDS[i] for i in genes], "nonnegative")
+    assert places(overlap(tmp_path, vocabulary, part, expression)) == [("shard_00000", 1), ("shard_00002", 1)]
+    assert status_of(tmp_path) == "compared by ranks"
+
+
+def test_log_values_whose_counts_are_lost_are_found_by_ranks(
+    tmp_path: Path, vocabulary: Vocabulary, part: Path
+) -> None:
+    values = log1p_cp10k(COUNTS).toarray()
+    values[3] = np.log1p(10 * np.expm1(values[3]) ** 0.9)  # no multiple of whole numbers any more
+    expression = write(tmp_path / "b" / "expression.h5ad", values, IDS, "log1p_cp10k")
+    assert len(overlap(tmp_path, vocabulary, part, expression)) == len(COUNTS)
+    assert status_of(tmp_path) == "compared by ranks"
+
+
+def test_values_changed_gene_by_gene_are_not_found(tmp_path: Path, vocabulary: Vocabulary, part: Path) -> None:
+    lengths = np.random.default_rng(4).uniform(1, 2, N)
+    expression = write(tmp_path / "b" / "expression.h5ad", COUNTS / lengths, IDS, "nonnegative")
+    assert overlap(tmp_path, vocabulary, part, expression).empty
+
+
+def test_ranks_are_those_of_scipy() -> None:
+    values = np.random.default_rng(5).poisson(1.5, size=(20, 40)).astype(float) ** 0.5
+    values[3] = 0
+    expected = np.array([rankdata(np.where(row > 0, row, 0), "dense") - (row.min() == 0) for row in values])
+    assert (ranks(sparse.csr_matrix(values)).toarray() == np.where(values > 0, expected, 0)).all()
+
+
+def test_a_corpus_that_was_not_compared_with_what_it_leaves_out_is_refused(
+    tmp_path: Path, vocabulary: Vocabulary
+) -> None:
+    for name, values in (("good", COUNTS), ("bad", COUNTS[:, : LEAST_GENES - 1])):
+        expression = write(tmp_path / name / "expression.h5ad", values, IDS[: values.shape[1]])
+        benchmark_cells(expression.parent, vocabulary, tmp_path / f"{name}.npz")
+    require_compared({"good": tmp_path / "good.npz"})
+    with pytest.raises(InputDataError, match=r"(?s)bad .not compared.*exclude_benchmarks") as caught:
+        require_compared({name: tmp_path / f"{name}.npz" for name in ("good", "bad")})
+    assert "good" not in caught.value.found
 
 
 def test_excluded_cells_are_gone_and_the_audit_says_so(tmp_path: Path, vocabulary: Vocabulary, part: Path) -> None:

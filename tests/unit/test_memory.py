@@ -13,7 +13,7 @@ from sclong.config.sections import Architecture
 from sclong.nn.dual_encoder import DualEncoder
 from sclong.nn.favor import n_random_features
 from sclong.nn.performer import PreNorm
-from sclong.plan.costs import GPU_GB
+from sclong.plan.training import GPU_GB
 from sclong.train.memory import cells_that_fit, count_parameters, training_memory
 
 ARCH = Architecture(

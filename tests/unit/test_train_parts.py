@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 import sys
 import types
 from pathlib import Path
@@ -17,6 +18,7 @@ from toy_training import toy_vocabulary as vocabulary_of_toys
 from sclong.config.load import load_architecture
 from sclong.config.sections import PretrainConfig
 from sclong.errors import ConfigError
+from sclong.genes.go_graph import GoGraph
 from sclong.io.files import read_json
 from sclong.nn.dual_encoder import DualEncoder
 from sclong.runlog import LOGGER
@@ -26,7 +28,11 @@ from sclong.train.dataset import PretrainingCells
 from sclong.train.loop import pretrain
 from sclong.train.monitor import Monitor, training_flops
 from sclong.train.optim import clip_gradients, cycle_rate, make_optimizer, rate_of_step
-from sclong.train.parallel import World
+from sclong.train.parallel import Replica, World
+from sclong.train.position import SaveClock
+from sclong.train.state import checkpoints
+from sclong.train.step import Batch, training_step
+from sclong.train.stop import StopNowError
 
 HERE = World(0, 1, torch.device("cpu"))
 
@@ -86,6 +92,70 @@ def test_gradients_within_the_limit_are_left_alone() -> None:
     parameter.grad = torch.tensor([3.0, 4.0])
     assert clip_gradients([parameter], 6.0) == 5.0 and parameter.grad.tolist() == [3.0, 4.0]
     assert clip_gradients([parameter], 1.0) == 5.0 and float(parameter.grad.norm()) == pytest.approx(1.0, rel=1e-5)
+
+
+# ---------------------------------------------------------------- checkpoints by the clock, stops between passes
+
+
+def test_a_checkpoint_is_due_by_steps_by_minutes_and_at_the_end() -> None:
+    now = [0.0]
+    clock = SaveClock(config_of(steps=100, checkpoint_every=40, checkpoint_minutes=30), HERE, lambda: now[0])
+    assert [step for step in range(1, 101) if clock.due(step)] == [40, 80, 100]
+    now[0] = 1799
+    assert not clock.due(3)
+    now[0] = 1800
+    assert clock.due(3)
+    clock.saved()
+    assert not clock.due(4)
+    never = SaveClock(config_of(steps=100, checkpoint_every=40), HERE, lambda: now[0])
+    now[0] = 1e9
+    assert not never.due(3)
+
+
+class AsksAt:
+    """A request to stop that comes when it is asked for the n-th time."""
+
+    def __init__(self, n: int) -> None:
+        self.n, self.asked = n, 0
+
+    def __bool__(self) -> bool:
+        self.asked += 1
+        return self.asked >= self.n
+
+
+def test_a_stop_is_read_before_every_pass_and_leaves_the_weights_alone(tmp_path: Path) -> None:
+    store, vocabulary, graph = toy_corpus(tmp_path)
+    config = config_of(batch_size=16, micro_batch_size=4, validation_cells=12)
+    cells = PretrainingCells(store, batch_size=16, held_out_fraction=0.2, validation_cells=12, seed=0)
+    replica = Replica(DualEncoder(ARCH, len(vocabulary), GoGraph.read(graph)), HERE, "none")
+    optimizer = make_optimizer(replica.model)
+    before = {name: tensor.clone() for name, tensor in replica.model.state_dict().items()}
+    rows = cells.order.cells(1)
+    batch = Batch(rows, np.arange(16), cells.values(rows))
+    for at in (1, 3, 4):
+        stop = AsksAt(at)
+        with pytest.raises(StopNowError):
+            training_step(replica, optimizer, batch, config, 1, stop)
+        assert stop.asked == at
+        assert all(torch.equal(before[name], tensor) for name, tensor in replica.model.state_dict().items())
+    assert math.isfinite(training_step(replica, optimizer, batch, config, 1, AsksAt(5)).loss)
+    for at in (1, 3):
+        with pytest.raises(StopNowError):
+            evaluation.evaluate(replica, cells, config, AsksAt(at))
+        with pytest.raises(StopNowError):
+            evaluation.baselines(cells, config, HERE, tmp_path / "baselines.json", AsksAt(at))
+    assert evaluation.evaluate(replica, cells, config, AsksAt(4))["held_out_loss"] is not None
+
+
+def test_minutes_save_without_changing_what_is_trained(tmp_path: Path) -> None:
+    corpus = toy_corpus(tmp_path)
+    for name, minutes in (("steps", None), ("minutes", 1e-9)):
+        config = config_of(steps=6, checkpoint_every=4, checkpoint_minutes=minutes, keep_checkpoints=9)
+        pretrain(*corpus, ARCH, config, tmp_path / name, tmp_path / f"{name}_export")
+    assert [p.name[-1] for p in checkpoints(tmp_path / "steps")] == ["4", "6"]
+    assert [p.name[-1] for p in checkpoints(tmp_path / "minutes")] == list("123456")
+    logs = [(tmp_path / name / "training.jsonl").read_text() for name in ("steps", "minutes")]
+    assert logs[0] == logs[1]
 
 
 # ---------------------------------------------------------------- held-out donors
@@ -293,7 +363,8 @@ def test_rendezvous_is_at_the_first_host_of_the_job(tmp_path: Path) -> None:
     import subprocess
 
     for name, text in {
-        "scontrol": 'case $2 in hostnames) printf "n7\\nn8\\n";; *) echo " NodeAddr=10.0.0.7 NodeHostName=n7";; esac',
+        "scontrol": 'case $2 in hostnames) printf "n7\\nn8\\n";; *) '
+        'echo " NodeAddr=10.0.0.${3#n} NodeHostName=$3";; esac',
         "py": 'echo "$@"',
     }.items():
         (tmp_path / name).write_text(f"#!/bin/sh\n{text}\n")
@@ -301,8 +372,15 @@ def test_rendezvous_is_at_the_first_host_of_the_job(tmp_path: Path) -> None:
     *_, script = launch.command(config_of(processes=2, nodes=2, parallel="ddp"), Path("j.json"), "py")
     slurm = {"SLURM_JOB_NODELIST": "n[7-8]", "SLURM_JOB_ID": "40123", "SLURM_PROCID": "0"}
     environment = {"PATH": f"{tmp_path}:{os.environ['PATH']}", **slurm}
-    said = subprocess.run(["bash", "-c", script], env=environment, capture_output=True, text=True, check=True).stdout
-    assert "--rdzv-id=40123 --rdzv-endpoint=10.0.0.7:20123 --rdzv-conf=is_host=1 -m sclong.train" in said
+    for process, node, local in (
+        ("0", "n7", " --local-addr=10.0.0.7"),
+        ("1", "n8", " --local-addr=10.0.0.8"),
+        ("1", "", ""),
+    ):
+        environment |= {"SLURM_PROCID": process, "SLURMD_NODENAME": node}
+        done = subprocess.run(["bash", "-c", script], env=environment, capture_output=True, text=True, check=True)
+        where = f"--rdzv-id=40123 --rdzv-endpoint=10.0.0.7:20123 --rdzv-conf=is_host={1 - int(process)}{local}"
+        assert f"{where} -m sclong.train" in done.stdout
 
 
 def test_one_process_is_not_launched(corpus: tuple, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,7 +8,7 @@ from sclong.config.load import remember_preset
 from sclong.errors import SclongError
 from sclong.io.files import write_json, write_text
 from sclong.benchmark.registry import load_task
-from sclong.plan.advice import blocked_error, offline_error, in_the_future, say_what_is_left_out
+from sclong.plan.advice import blocked_error, offline_error, in_the_future, say_what_is_left_out, unaudited_error
 from sclong.plan.inputs import require_inputs, require_right_bytes
 from sclong.plan.plan import make_plan
 from sclong.plan.snapshot import settings_of_run, take_snapshot
@@ -138,6 +138,9 @@ def refuse_before_start(jobs):
         raise blocked_error(plan, blocked)
     fetched = sorted(str(f) for job in jobs if job.rule.name in ("fetch",) for f in job.output)
     lost = [f for f in fetched if plan.files.lost_path(f)]
+    corpus_rules = ("shards", "pretrain", "pretrain_seed1")
+    if any(job.rule.name in corpus_rules for job in jobs) and (error := unaudited_error(plan)):
+        raise error
     if plan.config.offline and any(job.rule.name.startswith("census") for job in jobs):
         plan.files.require_local_census()
     if plan.config.offline and lost:

@@ -41,7 +41,7 @@ rule scan_source:
     benchmark:
         usage_of("scan_source", "{name}")
     wildcard_constraints:
-        name=f"(?!census$){PART_NAME}",
+        name=f"(?!census[.]){PART_NAME}",
     priority: 10
     conda:
         CONDA
@@ -238,6 +238,7 @@ rule shards:
         vocabulary=rules.vocabulary.output[0],
         parts=expand(result("corpus", "parts", "{part}"), part=plan.corpus.parts),
         overlaps=expand(rules.find_overlap.output[0], dataset=plan.corpus.excluded),
+        cells=expand(rules.benchmark_cells.output[0], dataset=plan.corpus.excluded),
     output:
         shards=directory(result("corpus", "shards")),
         manifest=report(
@@ -258,6 +259,7 @@ rule shards:
         runtime=grows(240),
     params:
         left_out=plan.corpus.left_out,
+        must_be_compared=list(plan.corpus.excluded) if plan.config.preset == "paper" else [],
         code=code_of("shards"),
     message:
         "Putting the corpus together"

@@ -18,4 +18,5 @@ with logged(snakemake):
         int(snakemake.wildcards.seed),
         Path(snakemake.output[0]),
         native=snakemake.params.native,
+        code=snakemake.params.code,
     )

@@ -26,6 +26,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from sclong.benchmark.regression import pearson
+from sclong.benchmark.resume import Continuation
 from sclong.benchmark.selection import BestEpoch
 from sclong.config.cards import Strict
 from sclong.drugs.molecules import WIDTHS, MoleculeGraphs
@@ -350,21 +351,21 @@ def fit_predict_deepce(data: DeepceData, options: DeepceOptions, seed: int) -> n
 def fit(network: DeepceNetwork, data: DeepceData, options: DeepceOptions) -> list[float]:
     """Train `network` in place and leave it at its best epoch; return the validation correlation of each epoch."""
     targets = torch.from_numpy(np.asarray(data.targets, dtype=np.float32))
-    optimiser = torch.optim.Adam(network.parameters(), lr=options.learning_rate, fused=True)
-    best = BestEpoch(network)
-    for epoch in range(options.epochs):
+    optimiser, best = torch.optim.Adam(network.parameters(), lr=options.learning_rate, fused=True), BestEpoch(network)
+    training = Continuation("deepce", network, optimiser, best)
+    for epoch in range(training.restore(), options.epochs):
         network.train()
         total = 0.0
         for rows in batches(data, options):
             optimiser.zero_grad(set_to_none=True)
-            predicted_BG = network(*inputs(data, rows, options.device))
-            loss = functional.mse_loss(predicted_BG, targets[torch.from_numpy(rows)].to(options.device))
+            loss = functional.mse_loss(network(*inputs(data, rows, options.device)), targets[rows].to(options.device))
             loss.backward()
             optimiser.step()
             total += float(loss.detach()) * len(rows)
-        predicted = predict(network, data, data.validation, options)
-        best.update(float(pearson(data.targets[data.validation], predicted).mean()))
+        chosen_by = pearson(data.targets[data.validation], predict(network, data, data.validation, options))
+        best.update(float(chosen_by.mean()))
         LOGGER.info("epoch %d: loss %.4f, validation %.4f", epoch + 1, total / len(data.train), best.scores[-1])
+        training.done(epoch + 1)
     best.restore()
     return best.scores
 
@@ -374,9 +375,8 @@ def batches(data: DeepceData, options: DeepceOptions) -> list[np.ndarray]:
     if options.batch_compounds is None:
         return [data.train[b.numpy()] for b in torch.randperm(len(data.train)).split(options.batch_size)]
     of_train = data.compound[data.train]
-    drawn = np.unique(of_train)[torch.randperm(len(np.unique(of_train))).numpy()]
-    cuts = range(options.batch_compounds, len(drawn), options.batch_compounds)
-    return [data.train[np.isin(of_train, some)] for some in np.array_split(drawn, cuts)]
+    drawn, n = np.unique(of_train)[torch.randperm(len(np.unique(of_train))).numpy()], options.batch_compounds
+    return [data.train[np.isin(of_train, some)] for some in np.array_split(drawn, range(n, len(drawn), n))]
 
 
 def inputs(data: DeepceData, rows: np.ndarray, device: str) -> tuple[Molecules, Tensor, Tensor, Tensor]:

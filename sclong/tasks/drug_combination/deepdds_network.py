@@ -24,6 +24,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from sclong.benchmark.ranking import auroc
+from sclong.benchmark.resume import Continuation
 from sclong.benchmark.selection import BestEpoch
 from sclong.config.cards import Strict
 from sclong.drugs.molecules import WIDTHS, MoleculeGraphs
@@ -328,7 +329,9 @@ def fit_predict_deepdds(
         optimiser = torch.optim.Adam(network.parameters(), lr=options.learning_rate, fused=True)
         best = BestEpoch(network, options.patience)
         order = train_rows[torch.randperm(len(train_rows))]
-        for epoch in range(1, options.epochs + 1):
+        training = Continuation("deepdds", network, optimiser, best)
+        done = training.restore()
+        for epoch in range(done + 1, (0 if best.ended else options.epochs) + 1):
             network.train()
             if options.shuffle:
                 order = train_rows[torch.randperm(len(train_rows))]
@@ -337,9 +340,12 @@ def fit_predict_deepdds(
                 optimiser.zero_grad(set_to_none=True)
                 triples.loss(network, rows, swapped).backward()
                 optimiser.step()
-            if epoch % options.evaluate_every and epoch != options.epochs:
-                continue
-            if best.update(_score(truth, triples.probabilities(network, selection_rows, options.symmetric))):
+            ended = False
+            if epoch % options.evaluate_every == 0 or epoch == options.epochs:
+                answer = triples.probabilities(network, selection_rows, options.symmetric)
+                ended = best.update(_score(truth, answer))
+            training.done(epoch)
+            if ended:
                 break
         best.restore()
         return triples.probabilities(network, test_rows, options.symmetric).astype(np.float32)

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from sclong.benchmark.mlp import Standardiser
 from sclong.benchmark.regression import pearson
+from sclong.benchmark.resume import Continuation
 from sclong.benchmark.selection import BestEpoch
 from sclong.config.cards import Strict
 from sclong.drugs.molecules import MoleculeGraphs
@@ -111,6 +112,8 @@ def parts_of(data: ResponseData, select_on: str) -> tuple[np.ndarray, np.ndarray
 def fit_predict_deepcdr(data: ResponseData, options: DeepCDROptions, seed: int) -> np.ndarray:
     """Train, keep the epoch whose Pearson correlation is best on the part that chooses, answer the test part.
 
+    A job that was ended goes on after the last epoch that it kept (:class:`~sclong.benchmark.resume.Continuation`).
+
     Omics are standardised column by column over the lines of the training pairs, responses over the training pairs.
 
     Parameters
@@ -152,7 +155,9 @@ def fit_predict_deepcdr(data: ResponseData, options: DeepCDROptions, seed: int) 
         )
         optimiser = torch.optim.Adam(network.parameters(), lr=options.learning_rate)
         best = BestEpoch(network, options.patience)
-        for epoch in range(options.epochs):
+        training = Continuation("deepcdr", network, optimiser, best)
+        done = training.restore()
+        for epoch in range(done, 0 if best.ended else options.epochs):
             network.train()
             total = 0.0
             for rows in batches(torch.as_tensor(learn), drug_N, options.batch_size, options.drugs_per_batch):
@@ -164,7 +169,9 @@ def fit_predict_deepcdr(data: ResponseData, options: DeepCDROptions, seed: int) 
             answer = predicted(network, drug_N[choose], line_N[choose])
             correlation = float(pearson(y_N[choose].numpy()[None], answer.numpy()[None])[0])
             LOGGER.info("epoch %d: loss %.4f, %s r %.4f", epoch + 1, total / len(learn), options.select_on, correlation)
-            if best.update(correlation):
+            ended = best.update(correlation)
+            training.done(epoch + 1)
+            if ended:
                 break
     best.restore()
     return scale.inverse(predicted(network, drug_N[data.test], line_N[data.test])[:, None])[:, 0]

@@ -16,6 +16,7 @@ from pydantic import Field
 from scipy import sparse
 from torch import Tensor
 
+from sclong.benchmark.resume import Continuation
 from sclong.benchmark.selection import BestEpoch
 from sclong.config.cards import Strict
 from sclong.errors import DeviceError, InputDataError
@@ -234,7 +235,8 @@ def fit(network: GearsNetwork, data: GearsData, options: GearsOptions, seed: int
     optimiser = torch.optim.Adam(trained, lr=options.learning_rate, weight_decay=options.weight_decay)
     schedule = torch.optim.lr_scheduler.ExponentialLR(optimiser, options.decay)
     best = BestEpoch(network)
-    for epoch in range(options.epochs):
+    training = Continuation("gears", network, optimiser, best)
+    for epoch in range(training.restore(), options.epochs):
         network.train()
         order = torch.randperm(len(pairs.cell)).numpy()
         batches = [
@@ -254,6 +256,7 @@ def fit(network: GearsNetwork, data: GearsData, options: GearsOptions, seed: int
         error = validation_error(network, data, options)
         best.update(-error)
         LOGGER.info("epoch %d: loss %.4f, validation %.5f", epoch + 1, total / len(batches), error)
+        training.done(epoch + 1)
     best.restore()
     return [-score for score in best.scores]
 

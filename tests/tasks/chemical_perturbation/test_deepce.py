@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from torch import Tensor
 
+from sclong.benchmark import resume
 from sclong.benchmark.regression import pearson
 from sclong.drugs.molecules import molecule_graphs
 from sclong.errors import CardError, DeviceError, InputDataError
@@ -273,3 +275,27 @@ def test_published_sizes() -> None:
     assert [r.in_features for r in network.fingerprint.read] == [62, 16, 16]
     assert network.fingerprint.convolve[0].neighbours.shape == (5, 68, 16)
     assert not network.embed.bias.any() and network.layers[0].at_genes.query.bias.any()  # zero outside attention
+
+
+def test_a_training_goes_on_after_its_last_epoch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Killed after its second epoch, it ends with the answer of a training in one go."""
+    data, options = planted(), SMALL.model_copy(update={"epochs": 4})
+
+    def train() -> np.ndarray:
+        return fit_predict_deepce(data, options, 1)
+
+    whole = train()
+    monkeypatch.setattr(resume, "EVERY_S", 0.0)
+    done = resume.Continuation.done
+
+    def killed(self: resume.Continuation, epochs: int) -> None:
+        done(self, epochs)
+        if epochs == 2:
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(resume.Continuation, "done", killed)
+        with pytest.raises(KeyboardInterrupt):
+            resume.Unfinished(tmp_path / "x", {}).fold("0", train)
+    assert len(list((tmp_path / "x").glob("*.safetensors"))) == 1
+    np.testing.assert_array_equal(resume.Unfinished(tmp_path / "x", {}).fold("0", train), whole)

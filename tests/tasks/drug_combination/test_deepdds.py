@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from itertools import combinations
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from sclong.benchmark import resume
 from sclong.benchmark.ranking import auroc
 from sclong.drugs.molecules import molecule_graphs
 from sclong.seeding import rng
@@ -254,3 +256,29 @@ def test_a_validation_part_of_one_class_still_chooses() -> None:
     ones = validation[data.labels[validation] == 1]
     options = DeepDDSOptions(epochs=2, batch_size=32, joined=(8,))
     assert np.isfinite(fit_predict_deepdds(data, train, ones, test, options, 0)).all()
+
+
+def test_a_training_goes_on_after_its_last_epoch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Killed after its second epoch, it ends with the answer of a training in one go."""
+    data = toy()
+    sets = parts(data)
+    options = DeepDDSOptions(epochs=5, batch_size=16, joined=(16,), learning_rate=3e-3, evaluate_every=2, shuffle=False)
+
+    def train() -> np.ndarray:
+        return fit_predict_deepdds(data, *sets, options, 0)
+
+    whole = train()
+    monkeypatch.setattr(resume, "EVERY_S", 0.0)
+    done = resume.Continuation.done
+
+    def killed(self: resume.Continuation, epochs: int) -> None:
+        done(self, epochs)
+        if epochs == 2:
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(resume.Continuation, "done", killed)
+        with pytest.raises(KeyboardInterrupt):
+            resume.Unfinished(tmp_path / "x", {}).fold("0", train)
+    assert len(list((tmp_path / "x").glob("*.safetensors"))) == 1
+    np.testing.assert_array_equal(resume.Unfinished(tmp_path / "x", {}).fold("0", train), whole)

@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
 
+from sclong.benchmark import resume
 from sclong.benchmark.regression import pearson
 from sclong.drugs.molecules import molecule_graphs
 from sclong.errors import CardError, InputDataError
+from sclong.plan.plan import make_plan
 from sclong.seeding import rng
+from sclong.tasks.drug_response import deepcdr_training
 from sclong.tasks.drug_response.deepcdr_network import (
     DeepCDRNetwork,
     DrugGraphs,
@@ -216,3 +221,37 @@ def test_as_published_the_test_part_chooses() -> None:
 def test_an_empty_part_is_an_error(part: str) -> None:
     with pytest.raises(InputDataError, match="part has no pairs"):
         fit_predict_deepcdr(replace(toy(), **{part: np.zeros(0, dtype=int)}), QUICK, 0)
+
+
+def test_a_training_goes_on_after_its_last_epoch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Killed in the middle of the fourth epoch, as by a time limit: the answer is that of a training in one go."""
+    data, options = hidden(toy()), QUICK.model_copy(update={"epochs": 6, "patience": 6})
+    whole = fit_predict_deepcdr(data, options, 0)
+    monkeypatch.setattr(resume, "EVERY_S", 0.0)
+    cut, calls = deepcdr_training.batches, []
+
+    def killed(*arguments: Any) -> Any:
+        calls.append(1)
+        if len(calls) == 4:
+            raise KeyboardInterrupt
+        return cut(*arguments)
+
+    monkeypatch.setattr(deepcdr_training, "batches", killed)
+    with pytest.raises(KeyboardInterrupt):
+        resume.Unfinished(tmp_path / "x", {}).fold("0", lambda: fit_predict_deepcdr(data, options, 0))
+    calls.clear()
+    calls += [1] * 4
+    again = resume.Unfinished(tmp_path / "x", {}).fold("0", lambda: fit_predict_deepcdr(data, options, 0))
+    np.testing.assert_array_equal(again, whole)
+    assert len(calls) == 4 + 3, "three epochs were left"
+
+
+def test_the_paper_fits_the_time_of_its_jobs(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Measured (docs/results/kept/drug_response.md): at most 191 s an epoch on one core; each attempt goes on."""
+    monkeypatch.chdir(root)
+    plan = make_plan({"preset": "paper", "results_dir": "nowhere"})
+    rows = {name: card for name, card in plan.models.items() if card.adapter.endswith("deepcdr:DeepCDR")}
+    assert len(rows) >= 5
+    for card in rows.values():
+        asked = [card.hours * attempt for attempt in (1, 2, 3)]
+        assert card.options["epochs"] * 191 / 3600 <= sum(asked) and asked[-1] <= 72

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from scipy import sparse
 
+from sclong.benchmark import resume
 from sclong.errors import DeviceError, InputDataError
 from sclong.seeding import rng
 from sclong.tasks.genetic_perturbation.gears_network import SHARPNESS, GearsNetwork, Graph, GraphTable, gears_loss
@@ -351,3 +353,30 @@ def test_what_cannot_be_trained_is_refused() -> None:
     if not torch.cuda.is_available():
         with pytest.raises(DeviceError, match="no GPU"):
             fit_predict_gears(data, FEW.model_copy(update={"device": "cuda"}), 0)
+
+
+def test_a_training_goes_on_after_its_last_epoch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Killed after its second epoch, it ends with the answer of a training in one go."""
+    data, options = screen(), FEW.model_copy(update={"epochs": 4})
+
+    def train() -> np.ndarray:
+        torch.manual_seed(3)
+        network = network_for(data)
+        errors = fit(network, data, options, 0)
+        return np.concatenate([errors, answer(network, data, data.test, options).ravel()])
+
+    whole = train()
+    monkeypatch.setattr(resume, "EVERY_S", 0.0)
+    done = resume.Continuation.done
+
+    def killed(self: resume.Continuation, epochs: int) -> None:
+        done(self, epochs)
+        if epochs == 2:
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(resume.Continuation, "done", killed)
+        with pytest.raises(KeyboardInterrupt):
+            resume.Unfinished(tmp_path / "x", {}).fold("0", train)
+    assert len(list((tmp_path / "x").glob("*.safetensors"))) == 1
+    np.testing.assert_array_equal(resume.Unfinished(tmp_path / "x", {}).fold("0", train), whole)
