@@ -12,6 +12,7 @@ from sclong.errors import CheckpointError
 if TYPE_CHECKING:
     import anndata
 
+    from sclong.embed.covariation import GenesOverCells
     from sclong.embed.embedding import Pooling
 
 
@@ -23,14 +24,20 @@ class ScLong(Embedder):
     pooling
         How gene vectors become a cell's: "nonzero_mean" (over detected genes), "mean" (over all), or
         "reconstruction_profile" (a number per gene, as published); see :func:`sclong.embed.embedding.embed_adata`.
+    genes
+        What a gene's vector is: "mean" over cells, or "covariation" (:mod:`sclong.embed.covariation`).
     stabilizer, dtype
         Instead of the checkpoint's own; see :func:`sclong.checkpoint.folder.load_checkpoint`.
     """
 
     def __init__(
-        self, pooling: Pooling = "nonzero_mean", stabilizer: str | None = None, dtype: str | None = None
+        self,
+        pooling: Pooling = "nonzero_mean",
+        stabilizer: str | None = None,
+        dtype: str | None = None,
+        genes: GenesOverCells = "mean",
     ) -> None:
-        self.pooling, self.stabilizer, self.dtype = pooling, stabilizer, dtype
+        self.pooling, self.stabilizer, self.dtype, self.genes = pooling, stabilizer, dtype, genes
 
     def embed(
         self, adata: anndata.AnnData, *, checkpoint: Path | None, seed: int, batch_size: int, device: str = "cpu"
@@ -57,4 +64,6 @@ class ScLong(Embedder):
             raise CheckpointError("no checkpoint was given", "a checkpoint folder", "name one in the model's card")
         loaded = load_checkpoint(checkpoint, device=device, stabilizer=self.stabilizer, dtype=self.dtype)
         contextual = bool(adata.uns.get("contextual", False))
-        return embed_adata(adata, loaded, batch_size=batch_size, pooling=self.pooling, contextual=contextual)
+        return embed_adata(
+            adata, loaded, batch_size=batch_size, pooling=self.pooling, contextual=contextual, genes=self.genes
+        )

@@ -14,10 +14,14 @@ Shapes: B cells of a batch, G genes of the vocabulary, D width of gene vectors, 
 
 from __future__ import annotations
 
+from typing import Literal
+
 import numpy as np
 import torch
 
 from sclong.seeding import derive_seed
+
+GenesOverCells = Literal["mean", "covariation"]
 
 N_DIRECTIONS = 1024
 

@@ -22,6 +22,7 @@ from sclong.cells.kinds import kind_of, read_kind
 from sclong.cells.normalize import to_model_values
 from sclong.cells.reader import Reader, open_reader, reader_of
 from sclong.embed.cells import Cells, Empty, cells_of, check_cells, gene_labels, genes_listed, output_positions
+from sclong.embed.covariation import GeneCovariation, GenesOverCells
 from sclong.embed.pooling import POOLINGS, GeneMeans, Pooling, gene_vectors, pool
 from sclong.embed.result import Embedding
 from sclong.errors import InputDataError, nearest
@@ -50,6 +51,7 @@ def embed_adata(
     empty: Empty = "refuse",
     progress: bool = True,
     contextual: bool = False,
+    genes: GenesOverCells = "mean",
 ) -> Embedding:
     """Embed cells and genes.
 
@@ -84,13 +86,17 @@ def embed_adata(
         Whether to write progress lines into the log.
     contextual
         Whether to return the contextual vectors themselves too (2 bytes x cells x genes of `adata` x D).
+    genes
+        What a gene's vector is: "mean" of its contextual vectors over all cells, or their "covariation" with those of
+        other genes (:mod:`sclong.embed.covariation`).
 
     Returns
     -------
     Embedding
         ``cell_embedding`` (cells, D), or (cells, genes of `adata`) for "reconstruction_profile"; ``gene_embedding``
-        (genes of `adata`, D); both float32; ``contextual_embedding`` (cells, genes of `adata`, D) float16. Rows of
-        genes that the vocabulary lacks are the mean of the rows of the others, and ``gene_mapped`` is False there.
+        (genes of `adata`, D), or (genes of `adata`, 1024) for "covariation"; both float32;
+        ``contextual_embedding`` (cells, genes of `adata`, D) float16. Rows of genes that the vocabulary lacks are the
+        mean of the rows of the others (zeros for "covariation"), and ``gene_mapped`` is False there.
 
     Raises
     ------
@@ -105,15 +111,20 @@ def embed_adata(
     facts = facts_of(cells, loaded, batch_size, pooling, reader, empty)
     width = adata.n_vars if pooling == "reconstruction_profile" else loaded.arch.base_dim
     pooled = np.empty((adata.n_obs, width), dtype=np.float32)
-    genes = GeneMeans(loaded)
+    means = GeneMeans(loaded)
+    together = GeneCovariation(len(loaded.vocabulary), loaded.arch.base_dim, device=loaded.device)
     every = np.empty((adata.n_obs, adata.n_vars, loaded.arch.base_dim), dtype=np.float16) if contextual else None
     for start, values_BN, output in forward(cells, loaded, batch_size, progress):
         part = pool(output, values_BN, pooling, positions)
         pooled[start : start + len(part)] = part
-        genes.add(output, values_BN)
+        if genes == "mean":
+            means.add(output, values_BN)
+        else:
+            together.add(output.gene_embeddings_BND[:, :-1])
         if every is not None:
             every[start : start + len(part)] = gene_vectors(output, positions)
-    return Embedding(pooled, genes.of(positions), positions >= 0, facts, every)
+    vectors = means.of(positions) if genes == "mean" else together.of(positions)
+    return Embedding(pooled, vectors, positions >= 0, {**facts, "genes_over_cells": genes}, every)
 
 
 def embed(
