@@ -59,6 +59,11 @@ class Config(Preset):
     data_dir: str = Field(default="data", description="where fetched files are kept")
     mirror: str | None = Field(default=None, description="folder or http address that is asked before the origin")
     offline: bool = Field(default=False, description="never open a socket; list what is missing")
+    released: str | None = Field(
+        default="data/authors",
+        description="folder of the authors' released files (docs/import_checkpoint.md): where they are there, the "
+        "checkpoint and row sclong_released; null: without it",
+    )
     models: list[Name] | Literal["all"] = "all"
     benchmarks: list[Name] | Literal["all"] = "all"
     folds: int | None = Field(default=None, ge=1, description="use only the first folds of each split; null: all")

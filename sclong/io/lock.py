@@ -6,7 +6,7 @@ import csv
 import re
 from pathlib import Path
 
-from sclong.errors import ConfigError
+from sclong.errors import ConfigError, InputDataError
 from sclong.io.files import atomic_path
 from sclong.io.hashes import FORM, file_hash, is_hash
 
@@ -66,3 +66,32 @@ def record_first_use(lock: str | Path, key: str, path: str | Path) -> None:
     rows = [LOCK_COLUMNS, *((key, digest, str(size)) for key, (digest, size) in sorted(known.items()))]
     with atomic_path(Path(lock)) as tmp:
         tmp.write_text("".join("\t".join(row) + "\n" for row in rows), encoding="utf-8")
+
+
+def require_locked(lock: str | Path, path: str | Path) -> None:
+    """Compare a file that a person put in place with the lock file; record it there the first time.
+
+    Parameters
+    ----------
+    lock
+        Lock file.
+    path
+        The file; its key is ``by-hand/NAME``.
+
+    Raises
+    ------
+    InputDataError
+        It is another file than at its first use.
+    """
+    key = f"by-hand/{Path(path).name}"
+    known = load_lock(lock).get(key)
+    if known is None:
+        record_first_use(lock, key, path)
+        return
+    found = file_hash(path, known[0].partition(":")[0])
+    if found != known[0]:
+        raise InputDataError(
+            f"{path}: {found}: another file than at its first use",
+            f"{known[0]} ({known[1]} bytes), as {lock} has it",
+            f"put the first file back, or remove the row {key} from {lock} to trust this one",
+        )

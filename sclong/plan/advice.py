@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sclong.errors import FetchError
+from sclong.plan.released import lacks_release
 
 if TYPE_CHECKING:
     from sclong.plan.plan import Plan
@@ -72,6 +73,8 @@ def say_what_is_left_out(plan: Plan) -> list[tuple[str, str, str]]:
     why_source = "it has no public address and no mirror has it"
     rows += [("corpus sources", name, why_source) for name in plan.corpus.left_out]
     rows += [("benchmarks whose cells stay in the corpus", name, why) for name, why in plan.corpus.not_excluded.items()]
+    if plan.config.preset == "paper" and not plan.released:
+        rows.append(("models", "sclong_released", lacks_release(None)))
     return [(what, name, " ".join(why.split())) for what, name, why in rows]
 
 

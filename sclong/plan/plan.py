@@ -17,6 +17,7 @@ from sclong.io.sources import Source, load_sources
 from sclong.plan.addresses import Paths
 from sclong.plan.availability import Availability
 from sclong.plan.corpus import CorpusPlan, plan_corpus
+from sclong.plan.released import released_files
 from sclong.plan.rows import Rows, check_benchmark, check_models
 
 
@@ -71,6 +72,15 @@ class Plan:
         if settings.second_seed is not None:
             out["sclong_seed1"] = settings.model_copy(update={"seed": settings.second_seed})
         return out
+
+    @cached_property
+    def released(self) -> dict[str, str]:
+        """Inputs of the released checkpoint: the authors' files, and symbols of genes. Empty: not there."""
+        files = released_files(self.config.released)
+        annotation = self.config.vocabulary.annotation
+        if files and annotation:
+            files["symbols"] = str(self.paths.path(annotation))
+        return files or {}
 
     @cached_property
     def data_of_training(self) -> dict[str, Any]:
@@ -148,6 +158,8 @@ def make_plan(user: dict[str, object], root: Path = Path(".")) -> Plan:
         Anything wrong with them, with the way out.
     """
     config = load_config(user, root)
+    if config.preset == "demo" or released_files(config.released) is None:  # simulated genes are not the model's
+        config = config.model_copy(update={"released": None})
     folder = root / config.cards_dir
     benchmarks, models = select_cards(config, root)
     models = {name: card.for_preset(config.preset) for name, card in models.items()}

@@ -170,7 +170,7 @@ def missing_setting(config: Config, model: ModelCard) -> str | None:
 
 def _knows_human_genes(benchmark: BenchmarkCard, model: ModelCard) -> bool:
     """Whether a model would meet the benchmark by gene vectors of its own genes, or by those of another model."""
-    embeds = {"gene_embedding", "static_gene_embedding", "gene_covariation"} & set(model.provides)
+    embeds = {"gene_embedding", "static_gene_embedding", "covariation_embedding"} & set(model.provides)
     return bool(model.checkpoint and embeds) or bool(model.features_of and benchmark.needs[0] in model.provides)
 
 

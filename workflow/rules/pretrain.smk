@@ -1,4 +1,5 @@
 from sclong.config.sections import NO_EFFECT
+from sclong.io.lock import lock_path
 from sclong.train.launch import resources as training_resources
 
 # Checkpoints of a training that runs are a side path (params), not outputs: Snakemake deletes the outputs of a job that
@@ -63,3 +64,29 @@ rule initialise:
         "Drawing random weights for the untrained control"
     script:
         "../scripts/initialise.py"
+
+
+if plan.released:
+
+    rule import_released:
+        input:
+            **plan.released,
+        output:
+            checkpoint=directory(result("checkpoints", "sclong_released")),
+        log:
+            log_of("import_released"),
+        benchmark:
+            usage_of("import_released")
+        conda:
+            CONDA
+        threads: 1
+        resources:
+            mem_mb=grows(16000),
+            runtime=grows(60),
+        params:
+            lock=str(lock_path(f"{plan.config.cards_dir}/sources.tsv")),
+            code=code_of("import_released"),
+        message:
+            "Importing the authors' checkpoint"
+        script:
+            "../scripts/import_released.py"

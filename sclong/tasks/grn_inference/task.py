@@ -15,7 +15,7 @@ TASK = Task(
     package="sclong.tasks.grn_inference",
     title="Gene regulatory networks",
     native="edge_scores",
-    needs=("gene_embedding", "static_gene_embedding", "gene_covariation"),
+    needs=("gene_embedding", "static_gene_embedding", "covariation_embedding"),
     metrics={
         "aupr_ratio": "max",
         "epr": "max",

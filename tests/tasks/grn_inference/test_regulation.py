@@ -216,7 +216,9 @@ def test_every_benchmark_of_the_task_has_what_its_models_ask_for(root):
         for preset in ("demo", "small", "paper"):
             for spec in card.alternatives(preset):
                 mouse = spec.options.get("species") == "mouse"
-                embedded = ["gene_embedding"] + ["static_gene_embedding"] * (card.name != "grn") + ["gene_covariation"]
+                embedded = (
+                    ["gene_embedding"] + ["static_gene_embedding"] * (card.name != "grn") + ["covariation_embedding"]
+                )
                 assert card.needs == ["edge_scores"] + ([] if mouse else embedded)
                 for model in models.values():  # a model that runs finds every input that it reads
                     if model.adapter.endswith(":GoJaccard"):
