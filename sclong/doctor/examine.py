@@ -9,7 +9,7 @@ from pathlib import Path
 from sclong.doctor.census import check_census
 from sclong.doctor.findings import Case, Check, Finding, Tools
 from sclong.doctor.machine import check_disk, check_file_system, check_gpus, check_packages
-from sclong.doctor.network import check_mirror
+from sclong.doctor.network import check_hashes, check_mirror
 from sclong.doctor.slurm import check_slurm, profile_partitions
 from sclong.plan.costs import Costs, attempts_of
 from sclong.plan.jobs import Job
@@ -21,6 +21,7 @@ CHECKS: dict[str, Check] = {
     "disk": check_disk,
     "write": check_file_system,
     "network": check_mirror,
+    "hashes": check_hashes,
     "Census": check_census,
     "SLURM": check_slurm,
 }

@@ -59,10 +59,11 @@ class Answer:
 
 @dataclass(frozen=True)
 class Head:
-    """What a web server said: HTTP status, and its clock in seconds since 1970, if it told."""
+    """What a web server said: HTTP status, its clock in seconds since 1970, if it told, and the first bytes it sent."""
 
     status: int
     clock: float | None = None
+    start: bytes = b"..."
 
 
 def run_program(command: Sequence[str]) -> Answer:
@@ -79,23 +80,23 @@ def run_program(command: Sequence[str]) -> Answer:
 
 
 def ask_head(url: str) -> Head:
-    """Ask a web server for the head of an address, for at most 10 s.
+    """Ask a web server for the first bytes of an address, for at most 10 s: a status alone does not tell a wall.
 
     Raises
     ------
     OSError
         It cannot be reached.
     """
-    request = urllib.request.Request(url, method="HEAD", headers={"User-Agent": "sclong doctor"})
+    request = urllib.request.Request(url, headers={"User-Agent": "sclong doctor", "Range": "bytes=0-255"})
     try:
         with urllib.request.urlopen(request, timeout=WEB_TIME_OUT_S) as answer:
-            status, date = answer.status, answer.headers.get("Date")
+            status, date, start = answer.status, answer.headers.get("Date"), answer.read(256)
     except urllib.error.HTTPError as error:
-        status, date = error.code, error.headers.get("Date")
+        status, date, start = error.code, error.headers.get("Date"), b""
     try:
-        return Head(status, parsedate_to_datetime(date).timestamp() if date else None)
+        return Head(status, parsedate_to_datetime(date).timestamp() if date else None, start)
     except ValueError:
-        return Head(status)
+        return Head(status, None, start)
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,9 @@ from urllib.parse import urlsplit
 
 from sclong.doctor.findings import Case, Finding, Head
 from sclong.doctor.machine import _clock
-from sclong.io.sources import availability, is_http
+from sclong.errors import listing
+from sclong.io.download import WALL, is_page
+from sclong.io.sources import availability, is_http, split_archive
 
 CENSUS = "https://census.cellxgene.cziscience.com/cellxgene-census/v1/release.json"
 PYPI = "https://pypi.org/simple/"
@@ -26,7 +28,8 @@ def addresses(case: Case) -> list[str]:
     first: dict[str, str] = {}
     for row in rows:
         if row.kind == "https":
-            first.setdefault(urlsplit(row.url).netloc, row.url)
+            url = split_archive(row.urls[0])[1]
+            first.setdefault(urlsplit(url).netloc, url)
     out = list(first.values())[:HOSTS]
     out += [PYPI] if any(row.kind == "pypi" for row in rows) else []
     census = case.plan.config.corpus.census
@@ -90,8 +93,21 @@ def _ask(case: Case, url: str) -> tuple[Finding, Head | None]:
             ),
             None,
         )
-    if answer.status < 400:
+    page = url not in (CENSUS, PYPI) and is_page(url, answer.start)
+    if answer.status in (200, 206) and answer.start and not page:
         return Finding("network", "ok", f"{host} answers"), answer
+    if answer.status < 400:
+        sent = "an html page" if page else f"HTTP {answer.status} and {'some' if answer.start else 'no'} bytes"
+        return (
+            Finding(
+                "network",
+                "error",
+                f"{host}: {sent} in place of the file at {url}: {WALL}",
+                "the first bytes of the file",
+                f"fetch it elsewhere (curl --fail --location --output FILE {url}) and name the folder as mirror",
+            ),
+            answer,
+        )
     return (
         Finding(
             "network",
@@ -104,4 +120,28 @@ def _ask(case: Case, url: str) -> tuple[Finding, Head | None]:
     )
 
 
-__all__ = ["addresses", "check_mirror"]
+def check_hashes(case: Case) -> list[Finding]:
+    """List files of the plan for which no hash is published: what is locked, and what is trusted at its first use."""
+    below = case.plan.paths.fetched("sources") + "/"
+    keys = sorted({p.removeprefix(below) for job in case.jobs for p in job.outputs if job.rule == "fetch"})
+    rows = [case.plan.sources[key] for key in keys if key in case.plan.sources]
+    loose = [row for row in rows if not row.pinned]
+    if not loose:
+        return [Finding("hashes", "ok", f"a hash is published for each of {len(rows)} files to fetch")]
+    locked = [row.key for row in loose if row.known_hash]
+    new = [row.key for row in loose if not row.known_hash]
+    out = [Finding("hashes", "ok", f"locked at their first use: {listing(locked)}")] if locked else []
+    if new:
+        out.append(
+            Finding(
+                "hashes",
+                "warning",
+                f"no hash is published for {listing(new)}: they are trusted when they are first fetched",
+                "bytes that everybody can compare",
+                "commit config/sources.lock.tsv after the first run",
+            )
+        )
+    return out
+
+
+__all__ = ["addresses", "check_hashes", "check_mirror"]

@@ -8,7 +8,9 @@ import json
 import math
 import subprocess
 import sys
+import threading
 from collections.abc import Callable, Sequence
+from http.server import BaseHTTPRequestHandler, HTTPServer, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
@@ -21,7 +23,7 @@ from sclong.doctor import findings as findings_module
 from sclong.doctor.census import check_census
 from sclong.doctor.findings import Answer, Case, Head, ask_head, run_program
 from sclong.doctor.machine import check_disk, check_file_system, check_gpus, check_packages
-from sclong.doctor.network import check_mirror
+from sclong.doctor.network import check_hashes, check_mirror
 from sclong.doctor.slurm import check_slurm, misfit, parse_minutes, parse_partitions, profile_partitions
 from sclong.errors import FetchError
 from sclong.plan.costs import Attempts, work_out
@@ -249,6 +251,50 @@ def test_a_file_that_is_gone_is_a_warning(case: Callable[..., Case]) -> None:
     assert finding.level == "warning" and "404" in finding.found
 
 
+@pytest.mark.parametrize(
+    "wall", [Head(202, start=b""), Head(200, start=b""), Head(200, start=b"<!DOCTYPE html>"), Head(204, start=b"")]
+)
+def test_a_wall_is_told_by_the_first_bytes(case: Callable[..., Case], wall: Head) -> None:
+    world = World()
+    plain = case(world)
+    world.heads["raw.githubusercontent.com"] = wall
+    (finding,) = check_mirror(dataclasses.replace(plain, jobs=fetches(plain.plan, 1)))
+    assert finding.level == "error" and "in place of the file" in finding.found
+    assert "curl --fail --location" in finding.action
+
+
+def test_files_without_a_published_hash_are_listed(case: Callable[..., Case]) -> None:
+    plain = case(World())
+
+    def jobs(*keys: str) -> list[Job]:
+        return [Job("fetch", outputs=[plain.plan.paths.fetched("sources", *key.split("/"))]) for key in keys]
+
+    pinned, trusted = "gears_norman/perturb_processed.h5ad", "gears_adamson/perturb_processed.h5ad"
+    (finding,) = check_hashes(dataclasses.replace(plain, jobs=jobs(pinned)))
+    assert finding.level == "ok" and "each of 1 files" in finding.found
+    (finding,) = check_hashes(dataclasses.replace(plain, jobs=jobs(pinned, trusted)))
+    assert finding.level == "warning" and trusted in finding.found and pinned not in finding.found
+    assert "sources.lock.tsv" in finding.action
+
+
+def test_the_first_bytes_are_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Ask(BaseHTTPRequestHandler):
+        def log_message(self, *args: object) -> None:
+            """Say nothing."""
+
+        def do_GET(self) -> None:
+            span = self.headers["Range"]
+            self.send_response(206)
+            self.end_headers()
+            self.wfile.write(span.encode())
+
+    monkeypatch.setenv("no_proxy", "*")
+    with HTTPServer(("127.0.0.1", 0), Ask) as server:
+        threading.Thread(target=server.handle_request, daemon=True).start()
+        found = ask_head(f"http://127.0.0.1:{server.server_port}/file.bin")
+    assert (found.status, found.start) == (206, b"bytes=0-255")
+
+
 def test_offline_asks_nobody(case: Callable[..., Case]) -> None:
     world = World()
     offline = case(world, offline=True)
@@ -263,7 +309,7 @@ def test_a_mirror_that_is_not_there_is_an_error(case: Callable[..., Case], tmp_p
     assert only(check_mirror(broken), "mirror").level == "error"
 
 
-def test_a_web_server_is_asked_for_its_head_alone(free_server: str) -> None:
+def test_a_web_server_is_asked(free_server: str) -> None:
     answer = ask_head(free_server + "/there")
     assert answer.status == 200 and answer.clock is not None
     assert ask_head(free_server + "/gone").status == 404
@@ -273,11 +319,8 @@ def test_a_web_server_is_asked_for_its_head_alone(free_server: str) -> None:
 
 @pytest.fixture
 def free_server():
-    import threading
-    from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-
     class Handler(BaseHTTPRequestHandler):
-        def do_HEAD(self) -> None:
+        def do_GET(self) -> None:
             self.send_response(200 if self.path == "/there" else 404)
             self.end_headers()
 
