@@ -32,17 +32,22 @@ METRIC_COLUMNS = (
     "card_version",
     "code_hash",
     "data_hash",
+    "unpinned_inputs",
 )
 
 
 @dataclass(frozen=True)
 class Scored:
-    """What is scored: names and the version of the benchmark card, as the table says them."""
+    """What is scored: names and the version of the benchmark card, as the table says them.
+
+    `unpinned` are the inputs of the data set for which no hash is published, with blanks between them.
+    """
 
     benchmark: str
     task: str
     dataset: str
     version: int
+    unpinned: str = ""
 
 
 def score(
@@ -106,6 +111,7 @@ def score(
                 card_version=scored.version,
                 code_hash=code_hash,
                 data_hash=data_hash,
+                unpinned_inputs=scored.unpinned,
             )
         )
         if units is not None:

@@ -15,7 +15,7 @@ from sclong.config.sections import Architecture, PretrainConfig
 from sclong.errors import CardError, ConfigError
 from sclong.io.sources import Source, load_sources
 from sclong.plan.addresses import Paths
-from sclong.plan.availability import Availability
+from sclong.plan.availability import Availability, addresses_of
 from sclong.plan.corpus import CorpusPlan, plan_corpus
 from sclong.plan.released import released_files
 from sclong.plan.rows import Rows, check_benchmark, check_models
@@ -72,6 +72,11 @@ class Plan:
         if settings.second_seed is not None:
             out["sclong_seed1"] = settings.model_copy(update={"seed": settings.second_seed})
         return out
+
+    def unpinned_inputs(self, benchmark: str) -> str:
+        """Return the inputs of a benchmark's data for which no hash is published, with blanks between them."""
+        keys = [a.removeprefix("source:") for a in addresses_of(self.data[benchmark]) if a.startswith("source:")]
+        return " ".join(sorted({key for key in keys if not self.sources[key].pinned}))
 
     @cached_property
     def released(self) -> dict[str, str]:

@@ -39,6 +39,7 @@ SUMMARY_COLUMNS = [
     "paper_where",
     "delta",
     "verdict",
+    "unpinned_inputs",
 ]
 ROLE_ORDER = ["floor", "ceiling", "classical", "ablation", "model"]
 
@@ -121,6 +122,7 @@ def summarize(
             ci95_high=high,
             n=int(group["n"].iloc[0]),
             unit_of_uncertainty=group["unit_of_uncertainty"].iloc[0],
+            unpinned_inputs=group["unpinned_inputs"].iloc[0] if "unpinned_inputs" in group else "",
         )
         rows.append(row)
     out = pd.DataFrame(rows)

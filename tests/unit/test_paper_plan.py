@@ -85,3 +85,8 @@ def test_members_of_archives_have_the_published_paths(plan: Plan) -> None:
     assert member("gears_norman/perturb_processed.h5ad") == "norman/perturb_processed.h5ad"
     assert member("beeline_hesc/ExpressionData.csv") == "BEELINE-data/inputs/scRNA-Seq/hESC/ExpressionData.csv"
     assert plan.sources["beeline_hesc/ExpressionData.csv"].archive_hash.startswith("sha256:1fc84949")
+
+
+def test_rows_made_from_files_without_a_hash_say_so(plan: Plan) -> None:
+    assert plan.unpinned_inputs("adamson") == "gears_adamson/perturb_processed.h5ad"
+    assert plan.unpinned_inputs("norman") == plan.unpinned_inputs("grn") == ""

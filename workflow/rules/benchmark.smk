@@ -119,6 +119,7 @@ for name, spec in plan.data.items():
                 task=plan.benchmarks[name].task,
                 dataset=spec.dataset,
                 version=plan.benchmarks[name].version,
+                unpinned=plan.unpinned_inputs(name),
             ),
             protocols={m: plan.models[m].protocol for m in plan.rows.models_of(name)},
             code=code_of("score", plan.rows.task_of(name).module("score")),
