@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import zlib
+from collections.abc import Sequence
 from pathlib import Path
 from zipfile import BadZipFile
 
@@ -58,27 +59,67 @@ def read_predictions(path: str | Path) -> Predictions:
         ) from error
 
 
-def answers_to(split: pd.DataFrame, predictions: Predictions, fold: str) -> tuple[pd.DataFrame, np.ndarray]:
-    """Put the answers of one fold in the order of its test samples.
+def columns_of(found: Sequence[str] | np.ndarray, wanted: Sequence[str] | np.ndarray) -> np.ndarray:
+    """Return the columns of predictions that belong to the outputs of a task, by name.
+
+    Parameters
+    ----------
+    found
+        Names of the columns of predictions, in any order.
+    wanted
+        Names of the outputs, in the order of the truth.
+
+    Returns
+    -------
+    (len(wanted),) int
+
+    Raises
+    ------
+    InputDataError
+        The names are not exactly those of the outputs, each once.
+    """
+    names, outputs = pd.Index(np.asarray(found, dtype=str)), pd.Index(np.asarray(wanted, dtype=str))
+    columns = names.get_indexer(outputs) if names.is_unique else np.full(len(outputs), -1)
+    if len(names) != len(outputs) or (columns < 0).any():
+        lacking, extra = outputs.difference(names), names.difference(outputs)
+        twice = sorted(set(names[names.duplicated()]))
+        raise InputDataError(
+            f"predictions with {len(names)} outputs; missing: {listing(lacking) or 'none'}; unknown: "
+            f"{listing(extra) or 'none'}" + (f"; several times: {listing(twice)}" if twice else ""),
+            f"one column for each of the {len(outputs)} outputs, by name, in any order",
+            "name the columns as the data set names its outputs, or predict anew: they may belong to another data set",
+        )
+    return columns
+
+
+def answers_to(
+    split: pd.DataFrame,
+    predictions: Predictions,
+    fold: str,
+    outputs: Sequence[str] | np.ndarray | None = None,
+) -> tuple[pd.DataFrame, np.ndarray]:
+    """Put the predictions of one fold in the order of its test samples, and of the outputs.
 
     Parameters
     ----------
     split
         The whole split table.
     predictions
-        Answers; in any order.
+        Predictions; samples and outputs in any order.
     fold
         Which fold.
+    outputs
+        Names of the outputs in the order of the truth; None: the columns have no meaning of their own (an embedding).
 
     Returns
     -------
     (rows, values)
-        The split's test rows of the fold (index 0..n-1), and (n, outputs) float32 beside them.
+        The split's test rows of the fold (index 0..n-1), and (n, len(outputs)) float32 beside them.
 
     Raises
     ------
     InputDataError
-        When the samples answered are not exactly the test samples of the fold.
+        When the samples are not exactly the test samples of the fold, or the columns not exactly the outputs.
     """
     rows = split[(split["fold"] == fold) & (split["part"] == "test")].reset_index(drop=True)
     samples, values = predictions.of_fold(fold)
@@ -87,9 +128,11 @@ def answers_to(split: pd.DataFrame, predictions: Predictions, fold: str) -> tupl
         lacking = sorted(set(rows["sample"]) - set(samples))
         extra = sorted(set(samples) - set(rows["sample"]))
         raise InputDataError(
-            f"fold {fold!r}: {len(samples)} answers to {len(rows)} test samples; missing: {listing(lacking)}; "
-            f"not asked for: {listing(extra)}",
-            "exactly one answer to each test sample of the split",
+            f"fold {fold!r}: {len(samples)} predictions of {len(rows)} test samples; missing: {listing(lacking)}; "
+            f"unknown: {listing(extra)}",
+            "exactly one prediction of each test sample of the split",
             "make the predictions again: they belong to another split",
         )
-    return rows, values[place]
+    if outputs is None:
+        return rows, values[place]
+    return rows, values[place][:, columns_of(predictions.outputs, outputs)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from pathlib import Path
 
@@ -12,11 +13,14 @@ import pytest
 
 from sclong.benchmark.embed import embed_dataset
 from sclong.benchmark.predict import predict
+from sclong.benchmark.predictions import read_predictions
 from sclong.benchmark.prepare import prepare_dataset
+from sclong.benchmark.problem import Predictions
 from sclong.benchmark.registry import load_task
 from sclong.benchmark.score import METRIC_COLUMNS, Scored, score
 from sclong.benchmark.split import make_split, read_split
 from sclong.config.cards import BenchmarkCard, DataSpec, ModelCard, load_cards
+from sclong.errors import InputDataError
 from sclong.plan.rows import meets
 
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("world")]
@@ -175,3 +179,34 @@ def test_a_file_that_cannot_be_used_ends_the_command_with_three_lines(trained, t
     assert main(["check", str(bad), "--checkpoint", str(trained()[0])]) == 1
     err = capsys.readouterr().err
     assert "expected:" in err and "what to do:" in err and "Traceback" not in err
+
+
+@pytest.mark.parametrize("name", DEMO)
+def test_scores_do_not_depend_on_order_and_refuse_other_names(prepared, tmp_path: Path, name: str) -> None:
+    """Every task: samples and outputs are found by name; a name that is not the data set's is refused."""
+    card, _, dataset, split = prepared(name)
+    model = "truth" if "truth" in native_controls(card, "ceiling") else "cell_type_one_hot"
+    path = tmp_path / model / "seed0.npz"
+    predict(card.task, MODELS[model].recipe(), dataset, split, None, 0, path, native=True)
+    found = read_predictions(path)
+    noise = np.random.default_rng(0).normal(size=found.values.shape)
+    found = dataclasses.replace(found, values=(found.values + 0.5 * noise).astype(np.float32))
+    task, table = load_task(card.task), read_split(split)
+    expected = task.score(dataset, table, found)
+    draw = np.random.default_rng(1)
+    for _ in range(3):
+        rows, columns = draw.permutation(len(found.sample)), draw.permutation(len(found.outputs))
+        turned = Predictions(
+            found.fold[rows], found.sample[rows], found.values[rows][:, columns], found.outputs[columns]
+        )
+        pd.testing.assert_frame_equal(task.score(dataset, table, turned), expected, rtol=1e-5, atol=1e-6)
+    changed = task.score(dataset, table, dataclasses.replace(found, values=found.values[::-1].copy()))
+    assert not np.allclose(changed["value"], expected["value"], equal_nan=True), "the comparison has power"
+
+    wrong = {"sample": found.sample.astype("U40"), "outputs": found.outputs.astype("U40")}
+    for field, names in wrong.items():
+        if field == "outputs" and card.task == "batch_integration":
+            continue  # dimensions of an embedding have no names of their own
+        names[0] = "NO_SUCH_NAME"
+        with pytest.raises(InputDataError, match="NO_SUCH_NAME"):
+            task.score(dataset, table, dataclasses.replace(found, **{field: names}))

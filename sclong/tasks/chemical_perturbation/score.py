@@ -56,7 +56,7 @@ def signature_scores(dataset: Path, split: pd.DataFrame, predictions: Prediction
     k = precision_k(len(signatures.genes))
     out = []
     for fold in split["fold"].unique():
-        rows, values = answers_to(split, predictions, fold)
+        rows, values = answers_to(split, predictions, fold, signatures.genes)
         at = place.get_indexer(rows["sample"])
         truth = signatures.values[at]
         out.append(

@@ -22,7 +22,7 @@ def score(dataset: Path, split: pd.DataFrame, predictions: Predictions) -> pd.Da
     labels = read_triples(dataset).set_index("sample")["label"]
     scores, n, scenario = [], 0, ""
     for fold in split["fold"].unique():
-        rows, values = answers_to(split, predictions, fold)
+        rows, values = answers_to(split, predictions, fold, ["synergy"])
         truth = labels[rows["sample"]].to_numpy()
         scores.append(scores_of(truth, values[:, 0]))
         n, scenario = n + len(rows), rows["scenario"].iloc[0]

@@ -57,6 +57,6 @@ def _answered(dataset: Path, split: pd.DataFrame, predictions: Predictions) -> I
     """Yield scenario and test pairs (drug_id, truth, answer) of each fold."""
     pairs = read_pairs(dataset).set_index("sample")
     for fold in split["fold"].unique():
-        rows, values = answers_to(split, predictions, fold)
+        rows, values = answers_to(split, predictions, fold, ["ln_ic50"])
         found = pairs.loc[rows["sample"], ["drug_id", "ln_ic50"]].rename(columns={"ln_ic50": "truth"})
         yield rows["scenario"].iloc[0], found.assign(answer=values[:, 0].astype(float))

@@ -17,7 +17,8 @@ def score(dataset: Path, split: pd.DataFrame, predictions: Predictions) -> pd.Da
     labels = read_pairs(dataset)["label"]
     parts = []
     for fold in split["fold"].unique():
-        rows, values = answers_to(split, predictions, fold)
+        cosine = len(predictions.outputs) > 1  # the task's head gives the cosine too; its columns have numbers
+        rows, values = answers_to(split, predictions, fold, ["0", "1"] if cosine else ["interacts"])
         truth = labels.loc[rows["sample"]].to_numpy()
         for scenario in sorted(set(rows["scenario"])):
             of = (rows["scenario"] == scenario).to_numpy()

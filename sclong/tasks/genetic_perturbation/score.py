@@ -88,7 +88,7 @@ def condition_scores(dataset: Path, split: pd.DataFrame, predictions: Prediction
     place, control = pd.Index(conditions.index), profiles.control_mean
     out = []
     for fold in split["fold"].unique():
-        rows, values = answers_to(split, predictions, fold)
+        rows, values = answers_to(split, predictions, fold, profiles.genes)
         at = place.get_indexer(rows["sample"])
         truth = profiles.mean[at]
         train = split.loc[(split["fold"] == fold) & (split["part"] == "train"), "sample"]
@@ -141,7 +141,7 @@ def interaction_scores(dataset: Path, split: pd.DataFrame, predictions: Predicti
         needs more is left out: precision at 10 needs 40 doubles, the definition ``gears`` 20 genes of high mean.
     """
     profiles, sets = Profiles.read(dataset), GeneSets.read(dataset)
-    rows, values = answers_to(split, predictions, fold)
+    rows, values = answers_to(split, predictions, fold, profiles.genes)
     row_of = {s: i for i, s in enumerate(profiles.conditions["sample"])}
     predicted = dict(zip(rows["sample"], values.astype(np.float64) - profiles.control_mean, strict=True))
     true = {s: profiles.mean[i].astype(np.float64) - profiles.control_mean for s, i in row_of.items()}

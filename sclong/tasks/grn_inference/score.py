@@ -7,9 +7,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from sclong.benchmark.predictions import answers_to
+from sclong.benchmark.predictions import answers_to, columns_of
 from sclong.benchmark.problem import Predictions
-from sclong.errors import InputDataError
 from sclong.seeding import rng
 from sclong.tasks.grn_inference import metrics as grn
 from sclong.tasks.grn_inference.dataset import SCENARIO, read_edges, read_genes
@@ -30,7 +29,7 @@ def score(dataset: Path, split: pd.DataFrame, predictions: Predictions) -> pd.Da
         Predictions for other genes, or for other regulators.
     """
     genes = read_genes(dataset)
-    blocks = _columns(predictions.outputs, genes, dataset.name)
+    blocks = _columns(predictions.outputs, genes)
     parts = []
     for fold in split["fold"].unique():
         rows, values = answers_to(split, predictions, fold)
@@ -41,19 +40,12 @@ def score(dataset: Path, split: pd.DataFrame, predictions: Predictions) -> pd.Da
     return pd.DataFrame(parts, columns=["scenario", "metric", "value", "n", "unit"])
 
 
-def _columns(outputs: np.ndarray, genes: list[str], dataset: str) -> list[np.ndarray]:
+def _columns(outputs: np.ndarray, genes: list[str]) -> list[np.ndarray]:
     """Return for each network of a prediction the columns of the genes: one, or several that stand side by side."""
     several = len(outputs) // len(genes)
     if several > 1 and np.array_equal(outputs, np.arange(several * len(genes)).astype(str)):
         return list(np.arange(len(outputs)).reshape(several, len(genes)))
-    columns = pd.Index(outputs).get_indexer(pd.Index(genes))
-    if (columns < 0).any():
-        raise InputDataError(
-            f"predictions for {len(outputs)} genes, {int((columns < 0).sum())} of {len(genes)} missing",
-            f"the genes of the data set {dataset}",
-            "make the predictions again: they belong to another data set",
-        )
-    return [columns]
+    return [columns_of(outputs, genes)]
 
 
 def _fold_scores(
