@@ -63,6 +63,7 @@ def write_page(
         Tables of the corpus: ``manifest``, ``cells``, ``genes``, ``leakage``.
     """
     table = read_tsv(summary, dtype={"scenario": str})
+    table = table[table["role"] != "published"]  # they stand in a table of their own
     for column in ("scenario", "verdict", "paper_where"):
         table[column] = table[column].fillna("")
     scores = read_metrics(metrics)

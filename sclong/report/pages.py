@@ -54,6 +54,7 @@ def render_pages(results: Path, out: Path) -> list[Path]:
     for name, path in found.items():
         metrics = read_metrics([path])
         summary = summarize(metrics, plan.benchmarks, plan.data, roles, published)
+        summary = summary[summary["role"] != "published"]
         pages.append(out / f"{name}.md")
         write_text(pages[-1], _page(plan, name, summary, metrics, results, out / "kept" / f"{name}.tsv"))
     return pages

@@ -11,6 +11,7 @@ import pandas as pd
 from sclong.benchmark.statistics import mean_interval
 from sclong.config.cards import BenchmarkCard, DataSpec, PaperNumber
 from sclong.io.tables import read_tsv
+from sclong.report.verdict import verdict
 
 KEYS = ["benchmark", "task", "dataset", "protocol", "scenario", "metric", "direction", "model"]
 SUMMARY_COLUMNS = [
@@ -41,7 +42,7 @@ SUMMARY_COLUMNS = [
     "verdict",
     "unpinned_inputs",
 ]
-ROLE_ORDER = ["floor", "ceiling", "classical", "ablation", "model"]
+ROLE_ORDER = ["floor", "ceiling", "classical", "ablation", "model", "published"]
 
 
 def read_metrics(paths: Iterable[str | Path]) -> pd.DataFrame:
@@ -53,32 +54,14 @@ def read_metrics(paths: Iterable[str | Path]) -> pd.DataFrame:
 
 
 def paper_number(card: BenchmarkCard, model: str, scenario: str, metric: str) -> PaperNumber | None:
-    """Find the published number of a model; exact statements of the paper's text go before figures of the preprint."""
-    found = [p for p in card.paper if (p.model.lower(), p.scenario, p.metric) == (model.lower(), scenario, metric)]
-    return min(found, key=lambda p: ("exact", "preprint", "anchor").index(p.mark), default=None)
+    """Find the published number of a model; exact statements of the paper's text go before figures of the preprint.
 
-
-def verdict(mean: float, low: float, high: float, paper: PaperNumber | None, spec: DataSpec, direction: str) -> str:
-    """Compare an own result with a published one, in words.
-
-    Returns
-    -------
-    str
-        "" without a published number; "not comparable: why" when it was measured on other data;
-        "reproduced" within the paper's own standard deviation (or one percent where none is given);
-        "within interval" when the paper's number lies in the 95 % interval over seeds;
-        "differs" otherwise, with the direction, and a warning when the own number is the better one.
+    A value that is published without a standard deviation gets that of another publication of the same number.
     """
-    if paper is None:
-        return ""
-    if not spec.comparable:
-        return f"not comparable: {spec.why_not_comparable or 'other data'}"
-    if abs(mean - paper.value) <= (paper.sd if paper.sd is not None else 0.01 * abs(paper.value)):
-        return "reproduced"
-    if low <= paper.value <= high:
-        return "within interval"
-    better = (mean > paper.value) == (direction == "max")
-    return "differs: better than published, look for a leak first" if better else "differs: worse than published"
+    found = [p for p in card.paper if (p.model.lower(), p.scenario, p.metric) == (model.lower(), scenario, metric)]
+    best = min(found, key=lambda p: ("exact", "preprint", "anchor").index(p.mark), default=None)
+    spreads = [p.sd for p in found if p.sd is not None]
+    return best.model_copy(update={"sd": spreads[0]}) if best and best.sd is None and spreads else best
 
 
 def summarize(
@@ -136,9 +119,12 @@ def summarize(
     out["paper_where"] = [f"{p.where} ({p.mark})" if p else "" for p in papers]
     out["delta"] = out["mean"] - out["paper_value"]
     out["verdict"] = [
-        verdict(r.mean, r.ci95_low, r.ci95_high, p, data[r.benchmark], r.direction)
+        verdict(r.mean, r.ci95_low, r.ci95_high, p, data[r.benchmark], r.direction, r.protocol)
         for r, p in zip(out.itertuples(), papers, strict=True)
     ]
+    alone = _published_alone(out, cards, data, names)
+    if len(alone):
+        out = pd.concat([out.astype({"seeds": "Int64", "n": "Int64"}), alone], ignore_index=True)
     order = out.assign(
         _benchmark=out["benchmark"].map({b: i for i, b in enumerate(cards)}),
         _role=out["role"].map(ROLE_ORDER.index),
@@ -149,6 +135,41 @@ def summarize(
         kind="stable",
     )
     return order[SUMMARY_COLUMNS].reset_index(drop=True)
+
+
+def _published_alone(
+    table: pd.DataFrame, cards: Mapping[str, BenchmarkCard], data: Mapping[str, DataSpec], names: Mapping[str, str]
+) -> pd.DataFrame:
+    """Return published numbers of models without a row of their own, role "published", own columns empty."""
+    rows = []
+    for benchmark, own in table.groupby("benchmark", sort=False):
+        card, first = cards[str(benchmark)], own.iloc[0]
+        here = {names.get(m, m).lower() for m in own["model"]}
+        metrics = dict(zip(own["metric"], own["direction"], strict=True))
+        keys = dict.fromkeys((p.model, p.scenario, p.metric) for p in card.paper if p.model.lower() not in here)
+        for model, scenario, metric in keys:
+            number = paper_number(card, model, scenario, metric)
+            if number is None or metric not in metrics:
+                continue
+            spec = data[str(benchmark)]
+            why = "" if spec.comparable else f"; not comparable: {spec.why_not_comparable or 'other data'}"
+            rows.append(
+                {
+                    **{key: first[key] for key in ("benchmark", "task", "dataset")},
+                    "protocol": "paper",
+                    "scenario": scenario,
+                    "metric": metric,
+                    "primary": card.primary_metric == metric,
+                    "direction": metrics[metric],
+                    "model": model,
+                    "role": "published",
+                    "paper_value": number.value,
+                    "paper_sd": np.nan if number.sd is None else number.sd,
+                    "paper_where": f"{number.where} ({number.mark})",
+                    "verdict": f"published; no row of its own here{why}",
+                }
+            )
+    return pd.DataFrame(rows, columns=list(table.columns))
 
 
 def _add_range(table: pd.DataFrame) -> pd.DataFrame:

@@ -9,7 +9,8 @@ from sclong.benchmark.statistics import mean_interval
 from sclong.config.cards import BenchmarkCard, DataSpec, PaperNumber
 from sclong.report.figures import scores_figure, training_figure
 from sclong.report.page import hidden_values
-from sclong.report.tables import paper_number, pretraining_effect, primary_table, summarize, verdict
+from sclong.report.tables import paper_number, pretraining_effect, primary_table, summarize
+from sclong.report.verdict import verdict
 
 SPEC = DataSpec(dataset="toy", inputs={}, split="none", comparable=True)
 CARD = BenchmarkCard(
@@ -80,20 +81,56 @@ def test_papers_number_prefers_the_text_and_gives_a_verdict() -> None:
     assert paper_number(CARD, "sclong", "a", "pearson").value == 0.61
     out = summarize(metrics({"sclong": [0.612, 0.611], "mean": [0.1]}), {"toy": CARD}, {"toy": SPEC}, ROLES)
     row = out.set_index("model").loc["sclong"]
-    assert row["verdict"] == "reproduced"
+    assert row["verdict"].startswith("agrees: the interval is within 0.05")
     assert row["delta"] == pytest.approx(0.0015)
     assert out.set_index("model").loc["mean", "verdict"] == ""
 
 
-def test_verdicts() -> None:
-    paper = CARD.paper[1]
-    other = DataSpec(dataset="toy", inputs={}, split="none", why_not_comparable="simulated data")
-    assert verdict(0.9, 0.8, 1.0, None, SPEC, "max") == ""
-    assert verdict(0.61, 0.6, 0.7, paper, other, "max") == "not comparable: simulated data"
-    assert verdict(0.7, 0.5, 0.9, paper, SPEC, "max") == "within interval"
-    assert "leak" in verdict(0.7, 0.69, 0.71, paper, SPEC, "max")
-    assert verdict(0.5, 0.49, 0.51, paper, SPEC, "max") == "differs: worse than published"
-    assert "leak" in verdict(0.5, 0.49, 0.51, paper, SPEC, "min")
+NAN = float("nan")
+
+
+@pytest.mark.parametrize(
+    ("own", "protocol", "direction", "expected"),
+    [
+        # published 0.6 with a standard deviation of 0.05: 0.55 to 0.65 agrees
+        ((0.61, 0.58, 0.64), "paper", "max", "agrees: the interval is within 0.05"),
+        ((0.61, 0.58, 0.64), "strict", "max", "agrees: the interval is within 0.05 of the published value (strict"),
+        ((0.70, 0.68, 0.72), "paper", "max", "differs: better than published, look for a leak first"),
+        ((0.70, 0.68, 0.72), "paper", "min", "differs: worse than published"),
+        ((0.50, 0.48, 0.52), "paper", "max", "differs: worse than published"),
+        ((0.55, 0.03, 1.07), "paper", "max", "cannot tell: the interval is too wide for a margin of 0.05"),
+        ((0.64, 0.62, 0.66), "paper", "max", "cannot tell"),
+        ((0.62, NAN, NAN), "paper", "max", "agrees: within 0.05 of the published value, by one value"),
+        ((0.70, NAN, NAN), "paper", "max", "differs: better than published, look for a leak first, by one value"),
+        ((0.62, 0.62, 0.62), "paper", "max", "agrees: within 0.05 of the published value, by one value"),
+        ((NAN, NAN, NAN), "paper", "max", "no value"),
+    ],
+)
+def test_truth_table_of_verdicts(own: tuple[float, float, float], protocol: str, direction: str, expected: str) -> None:
+    paper = PaperNumber(model="m", scenario="a", metric="pearson", value=0.6, sd=0.05, mark="exact", where="text")
+    found = verdict(*own, paper, SPEC, direction, protocol)
+    assert found.startswith(expected)
+    assert ("strict protocol" in found) == (protocol == "strict")
+
+
+def test_no_verdict_without_a_number_or_on_other_data() -> None:
+    paper = PaperNumber(model="m", scenario="a", metric="pearson", value=0.6, mark="exact", where="text")
+    other = DataSpec(dataset="x", inputs={}, split="none", why_not_comparable="simulated data")
+    assert verdict(0.9, 0.8, 1.0, None, SPEC, "max", "strict") == ""
+    assert verdict(0.61, 0.6, 0.7, paper, other, "max", "strict") == "not comparable: simulated data"
+
+
+def test_a_value_without_a_spread_takes_that_of_another_publication() -> None:
+    """An exact 0.61 and a preprint's 0.6 +- 0.05 are one number: 0.57 is no difference."""
+    number = paper_number(CARD, "scLong", "a", "pearson")
+    assert (number.value, number.sd) == (0.61, 0.05)
+
+
+def test_published_numbers_of_models_without_a_row_are_rows() -> None:
+    out = summarize(metrics({"ridge": [0.5]}), {"toy": CARD}, {"toy": SPEC}, ROLES)
+    (row,) = out[out["role"] == "published"].to_dict("records")
+    assert (row["model"], row["paper_value"], row["protocol"]) == ("scLong", 0.61, "paper")
+    assert np.isnan(row["mean"]) and row["verdict"].startswith("published; no row of its own")
 
 
 def test_figures_show_every_model() -> None:
