@@ -30,7 +30,9 @@ def _parser() -> argparse.ArgumentParser:
 
     check = verbs.add_parser("check", help="say whether a file can be used: gene ids, counts, coverage of a vocabulary")
     check.add_argument("input", type=Path, help="file of cells (see docs/input.md)")
-    check.add_argument("--checkpoint", type=Path, required=True, help="checkpoint folder whose vocabulary counts")
+    check.add_argument(
+        "--checkpoint", type=Path, default=Path("base"), help="checkpoint whose vocabulary counts (default: base)"
+    )
     _add_reading(check)
     check.add_argument("--json", action="store_true", help="the same for programs")
     check.set_defaults(run=_check)
@@ -42,7 +44,12 @@ def _parser() -> argparse.ArgumentParser:
 
     embed = verbs.add_parser("embed", help="copy an h5ad file of any size with cell and gene embeddings added")
     embed.add_argument("input", type=Path, help="file of cells with raw counts (see docs/input.md)")
-    embed.add_argument("--checkpoint", type=Path, required=True, help="checkpoint folder")
+    embed.add_argument(
+        "--checkpoint",
+        type=Path,
+        default=Path("base"),
+        help="checkpoint folder, or the name of one that comes with sclong (default: base)",
+    )
     embed.add_argument("--output", type=Path, required=True, help="h5ad file to write")
     embed.add_argument(
         "--pooling",

@@ -11,6 +11,7 @@ import numpy as np
 
 from sclong.cells.reader import Reader, open_reader
 from sclong.checkpoint.folder import read_config
+from sclong.checkpoint.shipped import find_checkpoint
 from sclong.embed.cells import Empty, cells_of, check_cells
 from sclong.errors import SclongError
 from sclong.genes.align import describe
@@ -37,7 +38,8 @@ def check_file(
     source, layer, gene_column, member, round
         File and what is read of it; see :func:`sclong.cells.reader.open_reader`.
     checkpoint
-        Folder; of the model only its vocabulary and configuration are read.
+        Folder, or the name of a checkpoint that comes with the package; of the model only its vocabulary and
+        configuration are read.
     empty
         As in :func:`sclong.embed.embedding.embed_adata`.
     say
@@ -55,10 +57,10 @@ def check_file(
     SclongError
         Whatever ``sclong embed`` would refuse, for the same reason.
     """
-    checkpoint = Path(checkpoint)
-    vocabulary = Vocabulary.read(checkpoint / "vocabulary.tsv")
-    whole = (checkpoint / "config.json").is_file()  # a vocabulary alone can be asked too
-    normalization = str(read_config(checkpoint / "config.json")[0]["normalization"]) if whole else "log1p_cp10k"
+    folder = find_checkpoint(checkpoint)
+    vocabulary = Vocabulary.read(folder / "vocabulary.tsv")
+    whole = (folder / "config.json").is_file()  # a vocabulary alone can be asked too
+    normalization = str(read_config(folder / "config.json")[0]["normalization"]) if whole else "log1p_cp10k"
     with open_reader(source, layer, gene_column, member=member, round=round) as reader:
         cells = cells_of(reader, vocabulary)
         say(head_text(source, reader, cells.alignment.report))
@@ -85,7 +87,7 @@ def refusal(error: SclongError) -> dict[str, Any]:
     return {"usable": False, "found": error.found, "expected": error.expected, "what_to_do": error.action}
 
 
-def embed_command(source: str | Path, checkpoint: Path, options: Mapping[str, Any]) -> str:
+def embed_command(source: str | Path, checkpoint: str | Path, options: Mapping[str, Any]) -> str:
     """Return the command that embeds a file with the options it was checked with."""
     name = Path(source)
     output = name.with_name(f"{name.name.split('.')[0]}_sclong.h5ad")
