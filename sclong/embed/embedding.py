@@ -124,7 +124,8 @@ def embed_adata(
         if every is not None:
             every[start : start + len(part)] = gene_vectors(output, positions)
     vectors = means.of(positions) if genes == "mean" else together.of(positions)
-    return Embedding(pooled, vectors, positions >= 0, {**facts, "genes_over_cells": genes}, every)
+    facts = facts if genes == "mean" else {**facts, "genes_over_cells": genes}
+    return Embedding(pooled, vectors, positions >= 0, facts, every)
 
 
 def embed(
