@@ -10,6 +10,7 @@ import numpy as np
 from sclong.benchmark.adapter import build
 from sclong.benchmark.features import read_features
 from sclong.benchmark.model import Predictor, PredictorFromFeatures
+from sclong.benchmark.names import output_names
 from sclong.benchmark.predictions import write_predictions
 from sclong.benchmark.problem import Features, Predictions, Problem
 from sclong.benchmark.registry import load_task
@@ -84,16 +85,15 @@ def predict(
         folds += [problem.fold] * len(ids)
         samples += ids
         values.append(predicted)
-        width = predicted.shape[1]
-        outputs = problem.outputs if width == len(problem.outputs) else [str(i) for i in range(width)]
+        if outputs and output_names(problem.outputs, predicted.shape[1]) != outputs:
+            raise CardError(
+                f"model {recipe.name!r}, fold {problem.fold}: a prediction of {predicted.shape[1]} columns, in another "
+                "fold of other ones",
+                f"the same {len(outputs)} columns in each fold",
+                f"correct {recipe.adapter}",
+            )
+        outputs = output_names(problem.outputs, predicted.shape[1])
         LOGGER.info("fold %s: %d test samples predicted", problem.fold, len(ids))
-    widths = sorted({v.shape[1] for v in values})
-    if len(widths) != 1:
-        raise CardError(
-            f"model {recipe.name!r}: predictions of {widths} columns in different folds",
-            "as many columns in each fold",
-            f"correct {recipe.adapter}",
-        )
     write_predictions(
         out, Predictions(np.array(folds), np.array(samples), np.concatenate(values), np.array(outputs, dtype=str))
     )

@@ -10,8 +10,9 @@ from zipfile import BadZipFile
 import numpy as np
 import pandas as pd
 
+from sclong.benchmark.names import align, output_names
 from sclong.benchmark.problem import Predictions
-from sclong.errors import InputDataError, listing
+from sclong.errors import InputDataError
 from sclong.io.files import atomic_path
 
 ARRAYS = ("fold", "sample", "values", "outputs")
@@ -59,80 +60,60 @@ def read_predictions(path: str | Path) -> Predictions:
         ) from error
 
 
-def columns_of(found: Sequence[str] | np.ndarray, wanted: Sequence[str] | np.ndarray) -> np.ndarray:
-    """Return the columns of predictions that belong to the outputs of a task, by name.
-
-    Parameters
-    ----------
-    found
-        Names of the columns of predictions, in any order.
-    wanted
-        Names of the outputs, in the order of the truth.
-
-    Returns
-    -------
-    (len(wanted),) int
-
-    Raises
-    ------
-    InputDataError
-        The names are not exactly those of the outputs, each once.
-    """
-    names, outputs = pd.Index(np.asarray(found, dtype=str)), pd.Index(np.asarray(wanted, dtype=str))
-    columns = names.get_indexer(outputs) if names.is_unique else np.full(len(outputs), -1)
-    if len(names) != len(outputs) or (columns < 0).any():
-        lacking, extra = outputs.difference(names), names.difference(outputs)
-        twice = sorted(set(names[names.duplicated()]))
-        raise InputDataError(
-            f"predictions with {len(names)} outputs; missing: {listing(lacking) or 'none'}; unknown: "
-            f"{listing(extra) or 'none'}" + (f"; several times: {listing(twice)}" if twice else ""),
-            f"one column for each of the {len(outputs)} outputs, by name, in any order",
-            "name the columns as the data set names its outputs, or predict anew: they may belong to another data set",
-        )
-    return columns
-
-
 def answers_to(
     split: pd.DataFrame,
     predictions: Predictions,
     fold: str,
-    outputs: Sequence[str] | np.ndarray | None = None,
+    outputs: Sequence[str] | np.ndarray,
+    *,
+    side_by_side: bool = False,
 ) -> tuple[pd.DataFrame, np.ndarray]:
-    """Put the predictions of one fold in the order of its test samples, and of the outputs.
+    """Put the predictions of one fold in the order of its test samples and of the true outputs, both by name.
 
     Parameters
     ----------
     split
         The whole split table.
     predictions
-        Predictions; samples and outputs in any order.
+        In any order.
     fold
         Which fold.
     outputs
-        Names of the outputs in the order of the truth; None: the columns have no meaning of their own (an embedding).
+        Names of the columns of the truth.
+    side_by_side
+        Whether a prediction may be several arrays side by side, named by :func:`.names.output_names`: an embedding,
+        or the networks of one training.
 
     Returns
     -------
     (rows, values)
-        The split's test rows of the fold (index 0..n-1), and (n, len(outputs)) float32 beside them.
+        The split's test rows of the fold (index 0..n-1), and (n, outputs) float32 beside them; (n, arrays x outputs)
+        where arrays are side by side, one after the other.
 
     Raises
     ------
     InputDataError
-        When the samples are not exactly the test samples of the fold, or the columns not exactly the outputs.
+        Samples or outputs of the predictions are not exactly those of the fold and of the truth.
     """
     rows = split[(split["fold"] == fold) & (split["part"] == "test")].reset_index(drop=True)
     samples, values = predictions.of_fold(fold)
-    place = pd.Index(samples).get_indexer(rows["sample"]) if pd.Index(samples).is_unique else np.full(len(rows), -1)
-    if len(samples) != len(rows) or (place < 0).any():
-        lacking = sorted(set(rows["sample"]) - set(samples))
-        extra = sorted(set(samples) - set(rows["sample"]))
-        raise InputDataError(
-            f"fold {fold!r}: {len(samples)} predictions of {len(rows)} test samples; missing: {listing(lacking)}; "
-            f"unknown: {listing(extra)}",
-            "exactly one prediction of each test sample of the split",
-            "make the predictions again: they belong to another split",
-        )
-    if outputs is None:
-        return rows, values[place]
-    return rows, values[place][:, columns_of(predictions.outputs, outputs)]
+    place = align(
+        samples,
+        rows["sample"],
+        f"predictions of fold {fold!r}: samples",
+        "make the predictions again: they belong to another split",
+        exactly=True,
+    )
+    names = [str(name) for name in outputs]
+    if side_by_side and (width := len(predictions.outputs)) > len(names) and width % len(names) == 0:
+        numbers = [str(number) for number in range(width)]
+        plain = len(names) == 1 and set(predictions.outputs) == set(numbers)  # numbers alone say as much
+        names = numbers if plain else output_names(names, width)
+    column = align(
+        predictions.outputs,
+        names,
+        "predictions: outputs",
+        "make the predictions again: they belong to another data set",
+        exactly=True,
+    )
+    return rows, values[np.ix_(place, column)]

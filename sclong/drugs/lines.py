@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import zipfile
 import zlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
+from sclong.benchmark.names import REMAKE_EMBEDDING, align
 from sclong.errors import InputDataError, listing
 from sclong.io.tables import read_tsv
 
@@ -320,12 +321,4 @@ def _letters(name: str) -> str:
 
 def line_rows(cells: np.ndarray, lines: np.ndarray, model: str, vectors: np.ndarray) -> np.ndarray:
     """Return the vector of each sample's line, (samples, d); names must be equal (SW48 is not SW480)."""
-    place: Mapping[str, int] = {str(name): i for i, name in enumerate(cells)}
-    missing = sorted({str(line) for line in lines} - set(place))
-    if missing:
-        raise InputDataError(
-            f"model {model!r} has no embedding of lines {listing(missing)}",
-            "one of every line of the data set",
-            "embed the data set again",
-        )
-    return np.asarray(vectors)[[place[str(line)] for line in lines]]
+    return np.asarray(vectors)[align(cells, lines, f"embedding of {model!r}: cell lines", REMAKE_EMBEDDING)]

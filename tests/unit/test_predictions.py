@@ -59,14 +59,17 @@ def test_truncated_and_pickled_files_are_refused(tmp_path: Path, predictions: Pr
         read_predictions(path)
 
 
-def test_answers_come_in_the_order_of_the_split(predictions: Predictions) -> None:
+def test_predictions_come_in_the_order_of_split_and_truth(predictions: Predictions) -> None:
     split = pd.DataFrame(
         [("0", "a", "test", "s"), ("0", "x", "train", ""), ("0", "b", "test", "t"), ("1", "c", "test", "s")],
         columns=["fold", "sample", "part", "scenario"],
     )
-    rows, values = answers_to(split, predictions, "0")
+    rows, values = answers_to(split, predictions, "0", ["g1", "g2"])
     assert list(rows["sample"]) == ["a", "b"] and list(rows["scenario"]) == ["s", "t"]
     np.testing.assert_array_equal(values, [[3, 4], [1, 2]])
+    np.testing.assert_array_equal(answers_to(split, predictions, "0", ["g2", "g1"])[1], [[4, 3], [2, 1]])
+    with pytest.raises(InputDataError, match="missing: 'g3'; not expected: 'g2'"):
+        answers_to(split, predictions, "0", ["g1", "g3"])
     split.loc[1, "part"] = "test"
     with pytest.raises(InputDataError, match="missing: 'x'"):
-        answers_to(split, predictions, "0")
+        answers_to(split, predictions, "0", ["g1", "g2"])

@@ -19,6 +19,9 @@ from sclong.benchmark.problem import Context
 from sclong.errors import InputDataError
 from sclong.io.tables import read_tsv, write_tsv
 
+OUTPUTS = ["label"]
+"""Name of the one target: the code of the cell type; a prediction is an embedding."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class IntegrationContext(Context):

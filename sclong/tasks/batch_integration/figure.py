@@ -11,6 +11,7 @@ from matplotlib import colormaps
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
+from sclong.benchmark.names import align
 from sclong.benchmark.predictions import read_predictions
 from sclong.config.cards import ModelCard
 from sclong.report.drawing import Drawing
@@ -39,10 +40,9 @@ def figure(drawing: Drawing) -> str:
     embeddings = {}
     for name in sorted(drawing.predictions, key=lambda name: (order.index(row_note(cards[name])), name)):
         predictions = read_predictions(drawing.predictions[name])
-        rows = {sample: row for row, sample in enumerate(predictions.sample)}
-        embeddings[f"{cards[name].title} ({row_note(cards[name])})"] = predictions.values[
-            [rows[s] for s in labels.index]
-        ]
+        what = f"predictions of {name!r}: cells"
+        rows = align(predictions.sample, labels.index, what, "make the predictions again")
+        embeddings[f"{cards[name].title} ({row_note(cards[name])})"] = predictions.values[rows]
     return umap_figure(embeddings, labels["batch"].to_numpy(str), labels["cell_type"].to_numpy(str))
 
 

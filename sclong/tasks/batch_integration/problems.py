@@ -10,9 +10,10 @@ import numpy as np
 import pandas as pd
 from scipy import sparse
 
+from sclong.benchmark.names import REMAKE_SPLIT, align
 from sclong.benchmark.problem import Problem
 from sclong.cells.normalize import log1p_cp10k
-from sclong.tasks.batch_integration.dataset import IntegrationContext, read_labels
+from sclong.tasks.batch_integration.dataset import OUTPUTS, IntegrationContext, read_labels
 
 
 def problems(dataset: Path, split: pd.DataFrame, *, sees_truth: bool = False) -> Iterator[Problem[IntegrationContext]]:
@@ -21,9 +22,10 @@ def problems(dataset: Path, split: pd.DataFrame, *, sees_truth: bool = False) ->
     labels = read_labels(dataset)
     for fold, rows in split.groupby("fold", sort=False):
         cells = rows["sample"].tolist()
+        at = align(labels.index, cells, "the labels: cells", REMAKE_SPLIT)
         chosen = adata[cells]
         values = sparse.csr_matrix(chosen.X)
-        codes = np.unique(labels["cell_type"], return_inverse=True)[1][labels.index.get_indexer(cells)]
+        codes = np.unique(labels["cell_type"], return_inverse=True)[1][at]
         truth = codes.astype(np.float32)[:, None]
         is_counts = adata.uns["value_kind"] == "counts"
         yield Problem(
@@ -33,7 +35,7 @@ def problems(dataset: Path, split: pd.DataFrame, *, sees_truth: bool = False) ->
                 {"part": rows["part"].to_numpy(), "batch": labels.loc[cells, "batch"].to_numpy()}, index=cells
             ),
             targets=truth if sees_truth else np.full_like(truth, np.nan),
-            outputs=["label"],
+            outputs=OUTPUTS,
             context=IntegrationContext(
                 expression=log1p_cp10k(values) if is_counts else values,
                 counts=values if is_counts else None,

@@ -10,10 +10,11 @@ import numpy as np
 import pandas as pd
 from scipy import sparse
 
+from sclong.benchmark.names import REMAKE_SPLIT, align
 from sclong.benchmark.predictions import answers_to
 from sclong.benchmark.problem import Predictions
 from sclong.cells.normalize import log1p_cp10k
-from sclong.tasks.batch_integration.dataset import read_labels
+from sclong.tasks.batch_integration.dataset import OUTPUTS, read_labels
 from sclong.tasks.batch_integration.metrics import integration_scores
 from sclong.tasks.batch_integration.split import SCENARIO
 
@@ -23,11 +24,11 @@ COMPONENTS = 50
 def score(dataset: Path, split: pd.DataFrame, predictions: Predictions) -> pd.DataFrame:
     """Return every score of :mod:`.metrics` over all cells."""
     labels = read_labels(dataset)
-    parts = []
+    parts, split = [], split.sort_values("sample", kind="stable")  # no step of a metric may see another order
     for fold in split["fold"].unique():
-        rows, embedding = answers_to(split, predictions, fold)
+        rows, embedding = answers_to(split, predictions, fold, OUTPUTS, side_by_side=True)
         cells = rows["sample"].tolist()
-        truth = labels.loc[cells]
+        truth = labels.iloc[align(labels.index, cells, "the labels: cells", REMAKE_SPLIT)]
         batch, celltype = (truth[column].to_numpy(str) for column in ("batch", "cell_type"))
         path = dataset / "expression.h5ad"
         scores = integration_scores(

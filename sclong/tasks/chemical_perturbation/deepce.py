@@ -9,6 +9,7 @@ import numpy as np
 from pydantic import ValidationError
 
 from sclong.benchmark.model import Predictor, PredictorFromFeatures
+from sclong.benchmark.names import REMAKE_EMBEDDING, align
 from sclong.benchmark.problem import Features, Problem
 from sclong.config.cards import describe_validation
 from sclong.drugs.molecules import molecule_graphs
@@ -108,8 +109,7 @@ def vectors_of(genes: list[str], features: Features) -> tuple[np.ndarray, np.nda
         When the features have no gene vectors, or the model knows none of the genes.
     """
     vectors = features.gene_vectors()
-    row = {str(name): i for i, name in enumerate(features.genes)}
-    rows = np.array([row.get(gene, -1) for gene in genes])
+    rows = align(features.genes, genes, f"embedding of {features.model!r}: genes", REMAKE_EMBEDDING, missing=True)
     known = (rows >= 0) & features.gene_mapped[rows]
     if not known.any():
         raise InputDataError(

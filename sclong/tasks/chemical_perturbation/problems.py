@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from sclong.benchmark.names import REMAKE_SPLIT, align
 from sclong.benchmark.problem import Problem
 from sclong.tasks.chemical_perturbation.dataset import SignatureContext, Signatures
 
@@ -28,8 +29,9 @@ def problems(dataset: Path, split: pd.DataFrame, *, sees_truth: bool = False) ->
     context = SignatureContext(gene_vectors=signatures.gene_vectors)
     table = signatures.samples.set_index("sample")[["pert_id", "cell_id", "dose_um", "smiles"]]
     for fold, rows in split.groupby("fold", sort=False):
+        at = align(table.index, rows["sample"], "the signatures: samples", REMAKE_SPLIT)
         samples = rows.set_index("sample")[["part", "scenario"]].join(table)
-        targets = signatures.values[table.index.get_indexer(samples.index)].copy()
+        targets = signatures.values[at].copy()
         if not sees_truth:
             targets[(samples["part"] == "test").to_numpy()] = np.nan
         yield Problem("chemical_perturbation", str(fold), samples, targets, signatures.genes.tolist(), context)

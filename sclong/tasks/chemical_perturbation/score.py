@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from sclong.benchmark.names import REMAKE_SPLIT, align
 from sclong.benchmark.predictions import answers_to
 from sclong.benchmark.problem import UNIT_COLUMNS, Predictions
 from sclong.benchmark.regression import mse, pearson, precision_at_k, spearman
@@ -52,12 +53,12 @@ def signature_scores(dataset: Path, split: pd.DataFrame, predictions: Prediction
         One row per test signature: structure, mse, and the metrics of the task but for the rmse.
     """
     signatures = Signatures.read(dataset)
-    place = pd.Index(signatures.samples["sample"])
+    place = signatures.samples["sample"]
     k = precision_k(len(signatures.genes))
     out = []
     for fold in split["fold"].unique():
         rows, values = answers_to(split, predictions, fold, signatures.genes)
-        at = place.get_indexer(rows["sample"])
+        at = align(place, rows["sample"], "the signatures: samples", REMAKE_SPLIT)
         truth = signatures.values[at]
         out.append(
             pd.DataFrame(

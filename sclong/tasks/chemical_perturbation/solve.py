@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from sclong.benchmark.mlp import fit_predict_mlp
+from sclong.benchmark.names import REMAKE_EMBEDDING, align
 from sclong.benchmark.problem import Features, Problem
 from sclong.benchmark.regression import mse
 from sclong.errors import InputDataError
@@ -77,8 +78,8 @@ def gene_basis(outputs: list[str], features: Features, most: int = RANKS[-1]) ->
         The model has no gene vectors, or knows none of the genes.
     """
     of_gene = features.gene_vectors()
-    row = {name: i for i, name in enumerate(features.genes)}
-    known = np.array([g in row and bool(features.gene_mapped[row[g]]) for g in outputs])
+    rows = align(features.genes, outputs, f"embedding of {features.model!r}: genes", REMAKE_EMBEDDING, missing=True)
+    known = (rows >= 0) & features.gene_mapped[rows]
     if not known.any():
         raise InputDataError(
             f"model {features.model!r} knows none of the {len(outputs)} genes of the signatures",
@@ -86,7 +87,7 @@ def gene_basis(outputs: list[str], features: Features, most: int = RANKS[-1]) ->
             "check the gene ids of the untreated expression and of the signatures",
         )
     vectors = np.zeros((len(outputs), of_gene.shape[1]))
-    vectors[known] = of_gene[[row[g] for g, k in zip(outputs, known, strict=True) if k]]
+    vectors[known] = of_gene[rows[known]]
     mean, sd = vectors[known].mean(axis=0), vectors[known].std(axis=0)
     vectors[known] = (vectors[known] - mean) / (sd + 1e-8)
     left, scale, _ = np.linalg.svd(vectors, full_matrices=False)

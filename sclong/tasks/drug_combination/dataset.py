@@ -24,6 +24,9 @@ from sclong.tasks.drug_combination.splits import TRIPLE
 
 COLUMNS = ("sample", *TRIPLE, "combination", "tissue")
 
+OUTPUTS = ["synergy"]
+"""Name of the one target: whether the two drugs act in synergy."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class CombinationContext(DrugContext):

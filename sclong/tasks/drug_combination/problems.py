@@ -9,8 +9,9 @@ import anndata
 import numpy as np
 import pandas as pd
 
+from sclong.benchmark.names import REMAKE_SPLIT, align
 from sclong.benchmark.problem import Problem
-from sclong.tasks.drug_combination.dataset import CombinationContext, read_triples
+from sclong.tasks.drug_combination.dataset import OUTPUTS, CombinationContext, read_triples
 from sclong.tasks.drug_combination.splits import TRIPLE
 
 
@@ -19,8 +20,9 @@ def problems(dataset: Path, split: pd.DataFrame, *, sees_truth: bool = False) ->
     triples = read_triples(dataset).set_index("sample")[TRIPLE]
     context = CombinationContext(expression=anndata.read_h5ad(dataset / "expression.h5ad").to_df())
     for fold, rows in split.groupby("fold", sort=False):
+        align(triples.index, rows["sample"], "the triples", REMAKE_SPLIT)
         samples = rows.set_index("sample")[["part", "scenario"]].join(triples)
         targets = samples.pop("label").to_numpy(np.float32)[:, None].copy()
         if not sees_truth:
             targets[(samples["part"] == "test").to_numpy()] = np.nan
-        yield Problem("drug_combination", str(fold), samples, targets, ["synergy"], context)
+        yield Problem("drug_combination", str(fold), samples, targets, OUTPUTS, context)

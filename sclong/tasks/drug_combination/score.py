@@ -7,10 +7,11 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from sclong.benchmark.names import REMAKE_SPLIT, align
 from sclong.benchmark.predictions import answers_to
 from sclong.benchmark.problem import Predictions
 from sclong.benchmark.ranking import auroc, average_precision
-from sclong.tasks.drug_combination.dataset import read_triples
+from sclong.tasks.drug_combination.dataset import OUTPUTS, read_triples
 
 
 def score(dataset: Path, split: pd.DataFrame, predictions: Predictions) -> pd.DataFrame:
@@ -22,8 +23,8 @@ def score(dataset: Path, split: pd.DataFrame, predictions: Predictions) -> pd.Da
     labels = read_triples(dataset).set_index("sample")["label"]
     scores, n, scenario = [], 0, ""
     for fold in split["fold"].unique():
-        rows, values = answers_to(split, predictions, fold, ["synergy"])
-        truth = labels[rows["sample"]].to_numpy()
+        rows, values = answers_to(split, predictions, fold, OUTPUTS)
+        truth = labels.to_numpy()[align(labels.index, rows["sample"], "the triples", REMAKE_SPLIT)]
         scores.append(scores_of(truth, values[:, 0]))
         n, scenario = n + len(rows), rows["scenario"].iloc[0]
     means = pd.DataFrame(scores).mean()

@@ -30,6 +30,9 @@ COLUMNS = ("sample", "drug_id", "smiles", "cell_line", "tissue", "ln_ic50")
 OMICS = ("methylation", "mutation")
 """Tables of cell lines that a data set may have beside expression."""
 
+OUTPUTS = ["ln_ic50"]
+"""Name of the one target: the logarithm of IC50."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class ResponseContext(DrugContext):

@@ -8,11 +8,12 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from sclong.benchmark.names import REMAKE_SPLIT, align
 from sclong.benchmark.predictions import answers_to
 from sclong.benchmark.problem import UNIT_COLUMNS, Predictions
 from sclong.benchmark.ranking import grouped_pearson
 from sclong.benchmark.regression import pearson, spearman
-from sclong.tasks.drug_response.dataset import read_pairs
+from sclong.tasks.drug_response.dataset import OUTPUTS, read_pairs
 
 MIN_PER_DRUG = 5
 """Test pairs that a drug needs for a correlation within it."""
@@ -57,6 +58,7 @@ def _answered(dataset: Path, split: pd.DataFrame, predictions: Predictions) -> I
     """Yield scenario and test pairs (drug_id, truth, answer) of each fold."""
     pairs = read_pairs(dataset).set_index("sample")
     for fold in split["fold"].unique():
-        rows, values = answers_to(split, predictions, fold, ["ln_ic50"])
-        found = pairs.loc[rows["sample"], ["drug_id", "ln_ic50"]].rename(columns={"ln_ic50": "truth"})
+        rows, values = answers_to(split, predictions, fold, OUTPUTS)
+        at = align(pairs.index, rows["sample"], "the pairs", REMAKE_SPLIT)
+        found = pairs.iloc[at][["drug_id", "ln_ic50"]].rename(columns={"ln_ic50": "truth"})
         yield rows["scenario"].iloc[0], found.assign(answer=values[:, 0].astype(float))

@@ -26,6 +26,9 @@ from sclong.io.tables import read_tsv, write_tsv
 
 COLUMNS = ("pair", "gene1", "gene2", "label", "file")
 
+OUTPUTS = ["interacts"]
+"""Name of the one target: whether the two genes interact."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class PairContext(AnnotatedGenes):

@@ -9,10 +9,9 @@ import warnings
 from collections.abc import Sequence
 
 import numpy as np
-import pandas as pd
 
+from sclong.benchmark.names import REMAKE_EMBEDDING, align
 from sclong.benchmark.problem import Problem
-from sclong.errors import InputDataError, listing
 from sclong.tasks.gene_pairs.dataset import PairContext
 
 PENALTIES = (1.0, 1e1, 1e2, 1e3, 1e4, 1e5)
@@ -126,13 +125,8 @@ def gene_positions(problem: Problem[PairContext], genes: Sequence[str] | np.ndar
     InputDataError
         When a gene has none.
     """
-    index = pd.Index(genes)
-    first, second = (index.get_indexer(pd.Index(problem.samples[c])) for c in ("gene1", "gene2"))
-    if (first < 0).any() or (second < 0).any():
-        missing = set(problem.samples["gene1"][first < 0]) | set(problem.samples["gene2"][second < 0])
-        raise InputDataError(
-            f"no row for {listing(sorted(missing))}",
-            "one row for every gene of the data set's expression.h5ad",
-            "delete the embedding's folder and let it be made again",
-        )
+    first, second = (
+        align(genes, problem.samples[column], "vectors: genes of the pairs", REMAKE_EMBEDDING)
+        for column in ("gene1", "gene2")
+    )
     return first, second

@@ -6,10 +6,11 @@ from pathlib import Path
 
 import pandas as pd
 
+from sclong.benchmark.names import REMAKE_SPLIT, align
 from sclong.benchmark.predictions import answers_to
 from sclong.benchmark.problem import Predictions
 from sclong.benchmark.ranking import auroc, average_precision
-from sclong.tasks.gene_pairs.dataset import read_pairs
+from sclong.tasks.gene_pairs.dataset import OUTPUTS, read_pairs
 
 
 def score(dataset: Path, split: pd.DataFrame, predictions: Predictions) -> pd.DataFrame:
@@ -17,9 +18,8 @@ def score(dataset: Path, split: pd.DataFrame, predictions: Predictions) -> pd.Da
     labels = read_pairs(dataset)["label"]
     parts = []
     for fold in split["fold"].unique():
-        cosine = len(predictions.outputs) > 1  # the task's head gives the cosine too; its columns have numbers
-        rows, values = answers_to(split, predictions, fold, ["0", "1"] if cosine else ["interacts"])
-        truth = labels.loc[rows["sample"]].to_numpy()
+        rows, values = answers_to(split, predictions, fold, OUTPUTS, side_by_side=True)
+        truth = labels.to_numpy()[align(labels.index, rows["sample"], "the gene pairs", REMAKE_SPLIT)]
         for scenario in sorted(set(rows["scenario"])):
             of = (rows["scenario"] == scenario).to_numpy()
             found = {

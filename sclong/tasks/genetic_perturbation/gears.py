@@ -12,10 +12,11 @@ from scipy import sparse
 
 from sclong.benchmark.annotations import go_terms
 from sclong.benchmark.model import Predictor, PredictorFromFeatures
+from sclong.benchmark.names import REMAKE_EMBEDDING, align
 from sclong.benchmark.problem import Features, Problem
 from sclong.cells.normalize import log1p_cp10k
 from sclong.config.cards import describe_validation
-from sclong.errors import CardError, InputDataError, listing
+from sclong.errors import CardError
 from sclong.genes.go_graph import jaccard_graph
 from sclong.tasks.genetic_perturbation.classical import genes_of
 from sclong.tasks.genetic_perturbation.dataset import PerturbationContext
@@ -139,17 +140,11 @@ def with_vectors(data: GearsData, problem: Problem[PerturbationContext], feature
     InputDataError
         When a measured gene, or an embedded cell, is not of this data set.
     """
-    columns = {g: i for i, g in enumerate(features.genes)}
-    lacking = [g for g in problem.outputs if g not in columns]
-    if lacking or features.gene_embedding is None:
-        raise InputDataError(
-            f"the embedding of model {features.model!r} has no vector for {len(lacking)} genes: {listing(lacking)}",
-            "a vector for every measured gene",
-            "delete the embedding's folder and let it be made again",
-        )
-    genes = np.array([columns[g] for g in problem.outputs])
+    vectors = features.gene_vectors()
+    what = f"embedding of {features.model!r}: measured genes"
+    genes = align(features.genes, problem.outputs, what, REMAKE_EMBEDDING)
     if features.contextual_embedding is None:
-        return replace(data, vectors=features.gene_embedding[genes][None])
+        return replace(data, vectors=vectors[genes][None])
     in_order = np.array_equal(genes, np.arange(len(genes)))
     columns_kept: Any = slice(0, len(genes)) if in_order else genes  # a slice stays memory-mapped
     pool = embedded_controls(problem, features.cells)
@@ -167,17 +162,12 @@ def embedded_controls(problem: Problem[PerturbationContext], names: np.ndarray) 
     import anndata
 
     adata = anndata.read_h5ad(problem.context.expression)
-    lacking = [str(n) for n in names if n not in adata.obs_names]
-    if lacking:
-        raise InputDataError(
-            f"{len(lacking)} embedded cells are not of the data set: {listing(lacking)}",
-            "the data set's control cells",
-            "delete the embedding's folder and let it be made again",
-        )
-    values = sparse.csr_matrix(adata[names].X, dtype=np.float32)
+    rows = align(adata.obs_names, names, "expression of the control cells", REMAKE_EMBEDDING)
+    values = sparse.csr_matrix(adata.X, dtype=np.float32)[rows]
     if adata.uns["value_kind"] == "counts":
         values = log1p_cp10k(values)
-    return values[:, adata.var_names.get_indexer(problem.outputs)].toarray()
+    columns = align(adata.var_names, problem.outputs, "expression of the control cells: genes", REMAKE_EMBEDDING)
+    return values[:, columns].toarray()
 
 
 def go_vectors(problem: Problem[PerturbationContext]) -> np.ndarray:

@@ -15,6 +15,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from sclong.benchmark.names import REMAKE_EMBEDDING, align
 from sclong.benchmark.problem import Features, Problem
 from sclong.errors import InputDataError
 from sclong.tasks.genetic_perturbation.dataset import PerturbationContext
@@ -104,10 +105,10 @@ def perturbed_vectors(problem: Problem[PerturbationContext], features: Features)
     """
     table = features.gene_vectors().astype(np.float64)
     table = (table - table.mean(axis=0)) / (table.std(axis=0) + 1e-8)
-    row = {name: i for i, name in enumerate(features.genes)}
     pairs = [genes.split("|") for genes in problem.samples["genes"]]
     genes = sorted({g for pair in pairs for g in pair})
-    rows = np.array([row[problem.context.perturbed_ids[g]] for g in genes])
+    wanted = [problem.context.perturbed_ids[g] for g in genes]
+    rows = align(features.genes, wanted, f"embedding of {features.model!r}: perturbed genes", REMAKE_EMBEDDING)
     vectors, known = table[rows], np.asarray(features.gene_mapped)[rows]
     vectors[~known] = vectors[known].mean(axis=0) if known.any() else 0.0
     return vectors, np.array([[float(g in pair) for g in genes] for pair in pairs])

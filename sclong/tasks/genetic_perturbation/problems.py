@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from sclong.benchmark.names import REMAKE_SPLIT, align
 from sclong.benchmark.problem import Problem
 from sclong.tasks.genetic_perturbation.cells import ConditionCells
 from sclong.tasks.genetic_perturbation.dataset import PerturbationContext, Profiles, graph_genes, read_go_terms
@@ -18,14 +19,13 @@ def problems(dataset: Path, split: pd.DataFrame, *, sees_truth: bool = False) ->
     """Yield the fold; samples in the order of the split."""
     profiles, sets = Profiles.read(dataset), GeneSets.read(dataset)
     go_terms = read_go_terms(dataset)
-    genes = profiles.conditions.set_index("sample")["genes"]
-    place = pd.Index(profiles.conditions["sample"])
+    genes = profiles.conditions["genes"].to_numpy()
     ids = dict(zip(profiles.perturbed.tolist(), profiles.perturbed_ids.tolist(), strict=True))
     for fold, rows in split.groupby("fold", sort=False):
         samples = rows.set_index("sample")[["part", "scenario"]]
-        samples["genes"] = genes[samples.index]
-        row_of = dict(zip(map(str, samples.index), place.get_indexer(samples.index).tolist(), strict=True))
-        at = list(row_of.values())
+        at = align(profiles.conditions["sample"], samples.index, "the conditions", REMAKE_SPLIT)
+        samples["genes"] = genes[at]
+        row_of = dict(zip(map(str, samples.index), at.tolist(), strict=True))
         hidden = (samples["part"] == "test").to_numpy() & (not sees_truth)
         targets = profiles.mean[at].copy()
         targets[hidden] = np.nan

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from sclong.benchmark.names import REMAKE_SPLIT, align
 from sclong.benchmark.predictions import answers_to
 from sclong.benchmark.problem import UNIT_COLUMNS, Predictions
 from sclong.benchmark.regression import mse, pearson, pearson_delta
@@ -85,14 +86,15 @@ def condition_scores(dataset: Path, split: pd.DataFrame, predictions: Prediction
     """
     profiles, sets = Profiles.read(dataset), GeneSets.read(dataset)
     conditions = profiles.conditions.set_index("sample")
-    place, control = pd.Index(conditions.index), profiles.control_mean
+    control = profiles.control_mean
     out = []
     for fold in split["fold"].unique():
         rows, values = answers_to(split, predictions, fold, profiles.genes)
-        at = place.get_indexer(rows["sample"])
+        at = align(conditions.index, rows["sample"], "the conditions", REMAKE_SPLIT)
         truth = profiles.mean[at]
         train = split.loc[(split["fold"] == fold) & (split["part"] == "train"), "sample"]
-        train_mean = profiles.mean[place.get_indexer(train)].mean(axis=0, dtype=np.float64)
+        trained = align(conditions.index, train, "the conditions", REMAKE_SPLIT)
+        train_mean = profiles.mean[trained].mean(axis=0, dtype=np.float64)
         genes = list(conditions.loc[rows["sample"], "genes"])
         table = rows[["fold", "sample", "scenario"]].assign(
             mse_all_genes=mse(truth, values),

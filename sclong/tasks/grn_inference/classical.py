@@ -9,14 +9,14 @@ from __future__ import annotations
 from typing import Literal
 
 import numpy as np
-import pandas as pd
 from scipy.stats import rankdata
 
 from sclong.benchmark.annotations import go_terms
 from sclong.benchmark.controls import Truth
 from sclong.benchmark.model import Predictor
+from sclong.benchmark.names import REMAKE_SPLIT, align
 from sclong.benchmark.problem import Problem
-from sclong.errors import CardError, InputDataError, listing
+from sclong.errors import CardError
 from sclong.seeding import rng
 from sclong.tasks.grn_inference.dataset import NetworkContext
 
@@ -245,12 +245,4 @@ def regulator_columns(problem: Problem[NetworkContext]) -> np.ndarray:
     InputDataError
         When a regulator is none of the genes.
     """
-    columns = pd.Index(problem.outputs).get_indexer(pd.Index(problem.test_samples))
-    if (columns < 0).any():
-        strangers = [r for r, c in zip(problem.test_samples, columns, strict=True) if c < 0]
-        raise InputDataError(
-            f"fold {problem.fold!r}: regulators {listing(strangers)} are none of {len(problem.outputs)} genes",
-            "regulators among the judged genes of the data set",
-            "prepare and split the data set again",
-        )
-    return columns
+    return align(problem.outputs, problem.test_samples, "the judged genes: regulators", REMAKE_SPLIT)

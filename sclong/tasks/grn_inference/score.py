@@ -7,7 +7,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from sclong.benchmark.predictions import answers_to, columns_of
+from sclong.benchmark.names import REMAKE_SPLIT, align
+from sclong.benchmark.predictions import answers_to
 from sclong.benchmark.problem import Predictions
 from sclong.seeding import rng
 from sclong.tasks.grn_inference import metrics as grn
@@ -29,23 +30,14 @@ def score(dataset: Path, split: pd.DataFrame, predictions: Predictions) -> pd.Da
         Predictions for other genes, or for other regulators.
     """
     genes = read_genes(dataset)
-    blocks = _columns(predictions.outputs, genes)
     parts = []
     for fold in split["fold"].unique():
-        rows, values = answers_to(split, predictions, fold)
-        regulators = rows["sample"].tolist()
-        found = _fold_scores(read_edges(dataset), regulators, genes, [values[:, b] for b in blocks], fold)
+        rows, values = answers_to(split, predictions, fold, genes, side_by_side=True)
+        regulators, networks = rows["sample"].tolist(), np.split(values, values.shape[1] // len(genes), axis=1)
+        found = _fold_scores(read_edges(dataset), regulators, genes, networks, fold)
         n = int(grn.candidate_pairs(regulators, genes).sum())
         parts += [(SCENARIO, metric, value, n, "regulator-gene pairs") for metric, value in found.items()]
     return pd.DataFrame(parts, columns=["scenario", "metric", "value", "n", "unit"])
-
-
-def _columns(outputs: np.ndarray, genes: list[str]) -> list[np.ndarray]:
-    """Return for each network of a prediction the columns of the genes: one, or several that stand side by side."""
-    several = len(outputs) // len(genes)
-    if several > 1 and np.array_equal(outputs, np.arange(several * len(genes)).astype(str)):
-        return list(np.arange(len(outputs)).reshape(several, len(genes)))
-    return [columns_of(outputs, genes)]
 
 
 def _fold_scores(
@@ -53,7 +45,7 @@ def _fold_scores(
 ) -> dict[str, float]:
     """Return the measures, means over `networks`, and the p-value of the mean average precision."""
     truth, pairs = grn.adjacency(edges, regulators, genes), grn.candidate_pairs(regulators, genes)
-    own = pd.Index(genes).get_indexer(pd.Index(regulators))
+    own = align(genes, regulators, "the genes: regulators", REMAKE_SPLIT)
     found, observed, nulls = [], [], []
     for scores in networks:
         ranking = grn.Ranking.of(truth, scores, pairs)

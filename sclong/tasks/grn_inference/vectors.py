@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import numpy as np
-import pandas as pd
 
+from sclong.benchmark.names import REMAKE_EMBEDDING, REMAKE_SPLIT, align
 from sclong.benchmark.problem import Features, Problem
-from sclong.errors import InputDataError, listing
+from sclong.errors import InputDataError
 from sclong.tasks.grn_inference.dataset import NetworkContext
 from sclong.tasks.grn_inference.metrics import NO_PREDICTION
 
@@ -31,14 +31,7 @@ def gene_vectors(problem: Problem[NetworkContext], features: Features) -> tuple[
             "write needs: [edge_scores] in the benchmark's card, and leave this model out of it (models)",
         )
     vectors = features.gene_vectors()
-    positions = pd.Index(features.genes).get_indexer(pd.Index(problem.outputs))
-    if (positions < 0).any():
-        missing = [g for g, p in zip(problem.outputs, positions, strict=True) if p < 0]
-        raise InputDataError(
-            f"embedding of {features.model!r}: no row for {listing(missing)}",
-            "one row for every gene of the data set's expression.h5ad",
-            "delete the embedding's folder and let it be made again",
-        )
+    positions = align(features.genes, problem.outputs, f"embedding of {features.model!r}: genes", REMAKE_EMBEDDING)
     return vectors[positions], features.gene_mapped[positions]
 
 
@@ -57,7 +50,7 @@ def cosine_scores(problem: Problem[NetworkContext], vectors: np.ndarray, mapped:
     """
     length = np.linalg.norm(vectors, axis=1, keepdims=True)
     unit = np.divide(vectors, length, out=np.zeros_like(vectors), where=length > 0)
-    regulators = pd.Index(problem.outputs).get_indexer(pd.Index(problem.test_samples))
+    regulators = align(problem.outputs, problem.test_samples, "the genes: regulators", REMAKE_SPLIT)
     scores = (unit[regulators] @ unit.T).astype(np.float32)
     np.maximum(scores, np.nextafter(np.float32(NO_PREDICTION), np.float32(0)), out=scores)
     scores[~mapped[regulators]] = NO_PREDICTION

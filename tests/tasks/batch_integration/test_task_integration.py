@@ -141,7 +141,7 @@ def test_solve_puts_cells_in_the_order_of_the_problem(dataset):
     vectors = np.arange(len(cells) * 2, dtype=np.float32).reshape(-1, 2)
     features = Features("reversed", cells, vectors, np.array([]), None, np.array([], dtype=bool))
     assert np.array_equal(TASK.solve(problem, features, 0), vectors[::-1])
-    with pytest.raises(InputDataError, match="no row"):
+    with pytest.raises(InputDataError, match="missing: 'c239'"):
         TASK.solve(problem, Features("short", cells[1:], vectors[1:], np.array([]), None, np.array([])), 0)
 
 

@@ -379,7 +379,7 @@ def test_the_head_uses_the_embedding_of_the_right_line(dataset: Path) -> None:
     assert informed == score(vectors)  # the same seed, the same answer
     assert informed > score(np.zeros_like(vectors)) + 0.1  # drugs alone
     short = Features("toy", names[names != "SW480"], vectors[names != "SW480"], np.array(["G0"]), None, np.array([1]))
-    with pytest.raises(InputDataError, match="no embedding of lines 'SW480'"):
+    with pytest.raises(InputDataError, match="cell lines: 7 names; missing: 'SW480'"):
         TASK.solve(problems[0], short, 0)
 
 

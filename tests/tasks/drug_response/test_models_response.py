@@ -94,7 +94,7 @@ def test_rows_are_matched_by_name() -> None:
     other = Features("toy", np.array(LINES), STATE[order], genes, None, np.array([True]))
     assert (plain != model.predict_from(given, other, 0)).any()
     lacking = Features("short", np.array(LINES[:-1]), STATE[:-1], genes, None, np.array([True]))
-    with pytest.raises(InputDataError, match="no embedding of lines 'L11'"):
+    with pytest.raises(InputDataError, match="missing: 'L11'"):
         model.predict_from(given, lacking, 0)
 
 

@@ -441,7 +441,7 @@ def test_the_head_uses_the_embedding_of_the_right_line(dataset: Path) -> None:
     )
     assert informed["pearson_per_drug"] > blind["pearson_per_drug"] + 0.2
     lacking = Features("short", names[names != "SW48"], vectors[names != "SW48"], known.genes, None, known.gene_mapped)
-    with pytest.raises(InputDataError, match="no embedding of lines 'SW48'"):  # SW480 does not stand in for it
+    with pytest.raises(InputDataError, match="missing: 'SW48'"):  # SW480 does not stand in for it
         TASK.solve(problem, lacking, 0)
 
 

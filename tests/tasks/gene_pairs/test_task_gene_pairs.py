@@ -15,6 +15,7 @@ from toy_training import ARCH, toy_graph, toy_vocabulary
 from sclong.benchmark.controls import Constant, Shuffled, Truth
 from sclong.benchmark.features import read_features, write_features
 from sclong.benchmark.gene_tables import CheckpointTable, Gene2Vec, RandomGeneTable
+from sclong.benchmark.names import output_names
 from sclong.benchmark.problem import Predictions
 from sclong.benchmark.sclong import ScLong
 from sclong.benchmark.split import check_split
@@ -70,8 +71,9 @@ def problem_of(dataset: Path, split: pd.DataFrame, sees_truth: bool = False):
 
 
 def scores(dataset: Path, split: pd.DataFrame, answer: np.ndarray) -> pd.Series:
-    samples = np.array(problem_of(dataset, split).test_samples)
-    found = Predictions(np.array(["0"] * len(samples)), samples, answer, np.array(["a", "b"][: answer.shape[1]]))
+    problem = problem_of(dataset, split)
+    samples, names = np.array(problem.test_samples), np.array(output_names(problem.outputs, answer.shape[1]))
+    found = Predictions(np.array(["0"] * len(samples)), samples, answer, names)
     return TASK.score(dataset, split, found).set_index(["scenario", "metric"])["value"]
 
 

@@ -9,6 +9,7 @@ import pytest
 from scipy import sparse
 
 from sclong.benchmark.controls import Constant, RandomNormal, Truth
+from sclong.benchmark.names import output_names
 from sclong.benchmark.problem import Features, Predictions
 from sclong.errors import CardError, InputDataError
 from sclong.tasks.grn_inference import metrics as grn
@@ -270,7 +271,7 @@ def test_several_networks_of_one_training_score_their_mean(dataset):
     samples = np.array(problem.test_samples)
     networks = [np.random.default_rng(i).random((N_TFS, len(problem.outputs)), dtype=np.float32) for i in (0, 1)]
     single = [scores_of(folder, network) for network in networks]
-    names = np.arange(2 * len(problem.outputs)).astype(str)
+    names = np.array(output_names(problem.outputs, 2 * len(problem.outputs)))
     both = Predictions(np.array(["0"] * len(samples)), samples, np.concatenate(networks, axis=1), names)
     found = TASK.score(folder, split, both).set_index("metric")["value"]
     for metric in set(TASK.metrics) - {"p_value"}:
