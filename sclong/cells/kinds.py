@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import gzip
 import importlib
 import shutil
@@ -105,6 +106,25 @@ def cannot_read(path: Path, error: BaseException, what: str = "h5ad") -> InputDa
     )
 
 
+def refuse_locked(path: Path) -> None:
+    """Refuse a file that another program has open for writing, as HDF5's locks say.
+
+    This package reads with HDF5's own locks off, which hang or fail on parallel file systems.
+
+    Raises
+    ------
+    InputDataError
+        Another program holds a lock for writing.
+    """
+    with open(path, "rb") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise cannot_read(path, OSError(f"unable to lock file: {error.strerror}")) from None
+        except OSError:  # a file system without locks
+            return
+
+
 def _missing_filter(path: Path) -> str | None:
     found: list[str] = []
 
@@ -180,6 +200,7 @@ def kind_of(path: str | Path) -> str:
 
 def _kind_of_hdf5(path: Path) -> str:
     find_plugins()
+    refuse_locked(path)
     with reading(path), h5py.File(path, "r") as file:
         refuse_links(path, file)
         if "obs" in file and "var" in file and "mod" not in file:

@@ -97,6 +97,6 @@ def collections_of(datasets: pd.DataFrame) -> dict[str, str]:
             "the collection of each, as its donor_id is a name inside it: without it a person may be in training and "
             "in validation",
             "choose a release of the Census whose census_info/datasets has collection_id, or list the data sets anew: "
-            "remove results/corpus/census_datasets.tsv",
+            "set results/corpus/census_datasets.tsv aside (mv)",
         )
     return dict(zip(datasets["dataset_id"], collection, strict=True))

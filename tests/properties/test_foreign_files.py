@@ -41,8 +41,8 @@ SYMBOLS += b"A\tApproved\tENSG00000000001\tOLDA\tA1, A2\t7\n"
 VECTORS = b"2 3\nA 0.1 0.2 0.3\nB 1 2 3\n"
 VOCABULARY = b"index\tensembl_id\tsymbol\tbiotype\taliases\tentrez_id\n0\tENSG00000000001\tA\tx\t\t7\n"
 SOURCES = (
-    b"id\tfile\taccess\turl\tsha256\tbytes\tlicence\tcitation\n"
-    b"a\tb\tpublic\thttps://x.org/y\t" + b"0" * 64 + b"\t3\tx\ty\n"
+    b"id\tfile\taccess\turl\thash\tbytes\tlicence\tcitation\n"
+    b"a\tb\tpublic\thttps://x.org/y\tsha256:" + b"0" * 64 + b"\t3\tx\ty\n"
 )
 CARD = b"name: file\ntitle: t\nsummary: s\nversion: 1\nrole: model\nadapter: a:B\nprovides: [x]\n"
 TERMS = b"go_id\tontology\tname\nGO:1\tBP\troot\n"

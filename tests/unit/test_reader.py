@@ -550,7 +550,10 @@ def test_locked_files_are_called_locked(folder, loaded, tmp_path) -> None:
     path = write(adata(), tmp_path)
     hold = "import h5py, sys; f = h5py.File(sys.argv[1], 'r+'); print('held', flush=True); sys.stdin.read()"
     held = subprocess.Popen(
-        [sys.executable, "-c", hold, str(path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=dict(os.environ)
+        [sys.executable, "-c", hold, str(path)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        env={**os.environ, "HDF5_USE_FILE_LOCKING": "TRUE"},
     )
     try:
         assert held.stdout is not None and held.stdout.readline()

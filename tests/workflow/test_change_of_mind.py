@@ -77,7 +77,7 @@ def contents(folder: Path) -> dict[str, str]:
 @pytest.mark.parametrize(
     ("setting", "named"),
     [
-        ("pretrain={learning_rate: 0.0005}", "pretrain.learning_rate: 0.002 there, 0.0005 now"),
+        ("pretrain={learning_rate: 0.0005}", "pretrain.learning_rate: 0.016 there, 0.0005 now"),
         ("pretrain={seed: 7}", "pretrain.seed: 0 there, 7 now"),
         ("architecture=base", "architecture."),
         ("vocabulary={size: 100}", "vocabulary.size: None there, 100 now"),
