@@ -153,7 +153,7 @@ def everything(folder: Path) -> dict[str, int]:
 
 
 def test_the_predict_step_runs_all_predictions_again(finished: Path) -> None:
-    change = replaced("predicted = _checked(answer(problem)", "predicted = 0 * _checked(answer(problem)")
+    change = replaced(": _checked(answer(p), p, recipe))", ": 0 * _checked(answer(p), p, recipe))")
     every = everything(finished)
     with edited(finished, "sclong/benchmark/predict.py", change):
         found = kinds(scheduled(finished))
