@@ -15,6 +15,7 @@ from typing import Any
 
 from sclong.io.sources import availability
 from sclong.io.tables import read_tsv
+from sclong.plan.by_benchmark import BenchmarkPlan, by_benchmark
 from sclong.plan.jobs import Job
 from sclong.plan.plan import Plan
 from sclong.plan.training import MFU, gpu_hours, is_training, peak_flops, products, training_figures, training_notes
@@ -104,6 +105,8 @@ class Costs:
         Rows of the two tables.
     notes
         What should be looked at before the run is started.
+    benchmarks
+        What each benchmark consists of.
     """
 
     preset: str
@@ -111,6 +114,7 @@ class Costs:
     rules: list[RuleCost]
     figures: list[Figure]
     notes: list[str]
+    benchmarks: list[BenchmarkPlan] = field(default_factory=list)
 
     def figure(self, name: str) -> Figure:
         """Return a figure by its name."""
@@ -169,7 +173,7 @@ def work_out(plan: Plan, jobs: Sequence[Job], attempts: Attempts | None = None) 
         *[Figure(*row) for row in training_figures(plan) if any(map(is_training, kinds))],
     ]
     notes = _notes(plan, kinds, figures, attempts or Attempts())
-    return Costs(plan.config.preset, plan.config.results_dir, rules, figures, notes)
+    return Costs(plan.config.preset, plan.config.results_dir, rules, figures, notes, by_benchmark(plan))
 
 
 def _rule_cost(kind: str, jobs: Sequence[Job], plan: Plan, cells: int | None) -> RuleCost:

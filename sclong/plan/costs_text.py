@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
+from sclong.errors import listing
+from sclong.plan.by_benchmark import BenchmarkPlan
 from sclong.plan.costs import Costs
 
 
@@ -57,7 +59,32 @@ def as_table(costs: Costs) -> str:
     figures = [[f.name, _size(f.value, f.unit), f.rests_on] for f in costs.figures]
     lines = [f"preset {costs.preset}, results in {costs.results_dir}/; requests are those of a first attempt", ""]
     lines += [*_columns([header, *rows]), "", *_columns([["of the whole run", "", "rests on"], *figures])]
+    if costs.benchmarks:
+        lines += ["", *_benchmarks(costs.benchmarks)]
     return "\n".join([*lines, *(["", *(f"note: {note}" for note in costs.notes)] if costs.notes else [])])
+
+
+def _benchmarks(found: Sequence[BenchmarkPlan]) -> list[str]:
+    """Return a table of benchmarks that run, then reasons for rows and benchmarks that do not."""
+    table = [["benchmark", "data", "rows", "predictions", "rows not run", "files", "to fetch"]]
+    for b in found:
+        if b.why:
+            continue
+        lost = sum(len(models) for models in b.not_run.values())
+        size = _size(b.bytes, "bytes") + (f" and {b.unknown_sizes} of unknown size" if b.unknown_sizes else "")
+        table.append([b.benchmark, b.dataset, str(b.models), str(b.predictions), str(lost), str(b.files), size])
+    reasons: dict[str, set[str]] = {}
+    for b in found:
+        for why, models in b.not_run.items():
+            reasons.setdefault(why, set()).update(models)
+    lines = _columns(table)
+    if reasons:
+        lines += ["", "rows that do not run (on some benchmark), by reason"]
+        lines += [f"  {why}: {listing(sorted(models), 4)}" for why, models in sorted(reasons.items())]
+    gone = [b for b in found if b.why]
+    if gone:
+        lines += ["", "benchmarks that do not run", *(f"  {b.benchmark}: {b.why[:200]}" for b in gone)]
+    return lines
 
 
 def _columns(rows: Sequence[Sequence[str]]) -> list[str]:

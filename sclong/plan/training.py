@@ -13,6 +13,8 @@ from sclong.plan.plan import Plan
 
 GPU_FLOPS = {"bfloat16": 790e12, "tf32": 395e12, "float32": 67e12}
 """docs/scale.md: operations per second of a GPU (an H200), by the precision of matrix products."""
+GPU_COUNTS = (8, 64, 256)
+"""For which the time of a training on GPUs is printed, besides the number that is configured."""
 MFU = (0.2, 0.4, 0.6)
 """What share of them a training may use."""
 GPU_GB = {"A100 40 GB": 40, "A100 or H100 80 GB": 80, "H200": 141}
@@ -96,6 +98,10 @@ def training_figures(plan: Plan) -> list[tuple[str, float | None, str, str]]:
         days = None if hours is None else hours / 24 / processes
         rests_on = f"arithmetic; {processes} GPU(s), {products(plan)}, {peak_flops(plan) / 1e12:.0f} TFLOP/s each"
         out.append((f"days of training at {share:.0%} of the GPUs", days, "days", rests_on))
+    for count in GPU_COUNTS if config.device == "cuda" else ():
+        hours = gpu_hours(plan, MFU[1])
+        days = None if hours is None else hours / 24 / count
+        out.append((f"days of training on {count} GPUs", days, "days", f"the same at {MFU[1]:.0%}"))
     if (stop := stop_seconds(plan)) is not None:
         rests_on = (
             f"a pass of {cells} cells at {MFU[0]:.0%}: {stop[0]:.0f} s; a save, assumed at "

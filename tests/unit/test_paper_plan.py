@@ -8,6 +8,10 @@ import pytest
 
 from sclong.io.sources import split_archive
 from sclong.plan.availability import addresses_of
+from sclong.plan.by_benchmark import by_benchmark
+from sclong.plan.costs import Attempts, work_out
+from sclong.plan.costs_text import as_table
+from sclong.plan.jobs import Job
 from sclong.plan.plan import Plan, make_plan
 
 HEADLINES = {
@@ -90,3 +94,16 @@ def test_members_of_archives_have_the_published_paths(plan: Plan) -> None:
 def test_rows_made_from_files_without_a_hash_say_so(plan: Plan) -> None:
     assert plan.unpinned_inputs("adamson") == "gears_adamson/perturb_processed.h5ad"
     assert plan.unpinned_inputs("norman") == plan.unpinned_inputs("grn") == ""
+
+
+def test_the_plan_lists_each_benchmark_with_its_rows_and_files(plan: Plan) -> None:
+    found = {b.benchmark: b for b in by_benchmark(plan)}
+    assert set(found) == set(plan.benchmarks)
+    norman = found["norman"]
+    assert norman.models == len(plan.rows.models_of("norman")) and norman.bytes > 2_228_610_012
+    assert any("released" in why for why in norman.not_run)
+    assert found["adamson"].unknown_sizes == 1
+    assert "without a public address" in found["deepcdr_ccle"].why
+    text = as_table(work_out(plan, [Job("pretrain", 64, 256000, 2880, gpus=16)], Attempts(2)))
+    assert "rows that do not run" in text and "sclong_released" in text
+    assert all(f"days of training on {count} GPUs" in text for count in (8, 64, 256))
