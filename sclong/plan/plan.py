@@ -70,7 +70,7 @@ class Plan:
         settings = self.config.pretrain
         out = {"sclong": settings}
         if settings.second_seed is not None:
-            out["sclong_seed1"] = settings.model_copy(update={"seed": settings.second_seed})
+            out["sclong_seed1"] = settings.model_copy(update={"seed": settings.second_seed, "second_seed": None})
         return out
 
     def unpinned_inputs(self, benchmark: str) -> str:
