@@ -24,7 +24,7 @@ def hidden_cells(cells: PretrainingCells, rows: np.ndarray) -> torch.Tensor:
     return mask_values(cells.values(rows), 11, 0, 0.3, 1.0, places=rows.tolist()).masked_BN
 
 
-def twin(cells: PretrainingCells, remembered: np.ndarray, masked: np.ndarray, k: int) -> np.ndarray:
+def twin(cells: PretrainingCells, remembered: np.ndarray, masked: np.ndarray, k: int, prior: float) -> np.ndarray:
     memory = cells.values(remembered)[:, :-1].numpy()
     out = np.zeros_like(masked)
     for number, cell in enumerate(masked):
@@ -35,7 +35,7 @@ def twin(cells: PretrainingCells, remembered: np.ndarray, masked: np.ndarray, k:
             values = neighbours[:, gene][neighbours[:, gene] > 0]
             known = memory[:, gene][memory[:, gene] > 0]
             known = known if len(known) else memory[memory > 0]
-            out[number, gene] = values.mean() if len(values) else known.mean()
+            out[number, gene] = (values.sum() + prior * known.mean()) / (len(values) + prior)
     return out
 
 
@@ -43,9 +43,9 @@ def twin(cells: PretrainingCells, remembered: np.ndarray, masked: np.ndarray, k:
 def test_equal_to_the_definition(cells: PretrainingCells, k: int) -> None:
     remembered, rows = cells.order.rows, np.asarray(cells.validation[:9])
     masked = hidden_cells(cells, rows)
-    found = nearest.remember(cells, remembered, k).predict(masked)
+    found = nearest.remember(cells, remembered, k, 2.0).predict(masked)
     assert found.shape == masked.shape and not found[:, -1].any()
-    np.testing.assert_allclose(found[:, :-1], twin(cells, remembered, masked[:, :-1].numpy(), k), rtol=1e-5)
+    np.testing.assert_allclose(found[:, :-1], twin(cells, remembered, masked[:, :-1].numpy(), k, 2.0), rtol=1e-5)
 
 
 def test_the_number_of_neighbours_is_chosen_on_training_donors_alone(
@@ -56,12 +56,12 @@ def test_the_number_of_neighbours_is_chosen_on_training_donors_alone(
     monkeypatch.setattr(cells, "values", lambda rows: read.extend(rows) or values(rows))
     monkeypatch.setattr(cells, "sparse_values", lambda rows: read.extend(rows) or sparse_values(rows))
     fitted = nearest.fit(cells, CONFIG)
-    assert fitted.neighbours in nearest.NEIGHBOURS
+    assert fitted.neighbours in nearest.NEIGHBOURS and fitted.prior in nearest.PRIORS
     assert set(read) <= set(cells.order.rows.tolist())
 
 
 def test_a_remembered_cell_finds_itself(cells: PretrainingCells, tmp_path: Path) -> None:
     rows = cells.order.rows[:6]
-    memory = nearest.remember(cells, cells.order.rows, 1)
+    memory = nearest.remember(cells, cells.order.rows, 1, 2.0)
     whole = cells.values(rows)
     np.testing.assert_array_equal(memory.order(whole[:, :-1].numpy(), 1)[:, 0], np.arange(6))
