@@ -18,7 +18,7 @@ with logged(snakemake) as log:
                 "work_dir": snakemake.params.work_dir,
                 "export_dir": snakemake.output.checkpoint,
                 "architecture": snakemake.params.architecture,
-                "pretrain": {**settings.model_dump(), "seed": snakemake.params.config["seed"]},
+                "pretrain": {**settings.model_dump(), "seed": snakemake.params.config["seed"], "second_seed": None},
             }
         )
     except TrainingStoppedError as stopped:
