@@ -505,7 +505,7 @@ def test_files_of_other_kinds_are_read(kind: str, folder, loaded, right, tmp_pat
 @pytest.mark.parametrize(
     ("name", "content", "said", "call"),
     [
-        ("x.rds", gzip.compress(b"RDX3"), "an R object", "zellkonverter::writeH5AD"),
+        ("x.rds", gzip.compress(b"RDX3", mtime=0), "an R object", "zellkonverter::writeH5AD"),
         ("x.parquet", b"PAR1....", "a parquet table", "read_parquet"),
         ("x.csv", b"cell,TOY1\nc,1\n", "a table of text", "scanpy.read_csv"),
         ("x.zip", b"PK\x03\x04....", "a zip archive", "unzip"),
