@@ -159,7 +159,7 @@ def _check_graph(path: str | Path, edges: object, weights: object, n_genes: int)
 def go_graph(hyper: HyperParameters, metadata: Mapping[str, Any]) -> GoGraph:
     """Return the graph that the weights were trained with, by target.
 
-    Edges that stand twice are summed: that is what the graph convolution does with them, and so the GO vectors stay as
+    Edges that appear twice are summed: that is what the graph convolution does with them, and so the GO vectors stay as
     they were.
     """
     sources_E, targets_E = hyper.edges_2E.numpy()

@@ -41,7 +41,7 @@ def read_gene_ids(path: str | Path, expected: int) -> list[str]:
     Raises
     ------
     InputDataError
-        Another number of ids, one that stands twice, PAD before the end, or a list that does not hold Ensembl ids.
+        Another number of ids, one that appears twice, PAD before the end, or a list that does not hold Ensembl ids.
     """
     ids = read_gene_list(path)
     if len(ids) != expected:

@@ -29,7 +29,7 @@ def read_lines_h5ad(path: Path) -> anndata.AnnData:
     Raises
     ------
     InputDataError
-        A value that is missing, infinite or negative, a line or gene that stands twice; each is named.
+        A value that is missing, infinite or negative, a line or gene that appears twice; each is named.
     """
     from sclong.cells.h5ad import read_expression
 
@@ -81,7 +81,7 @@ def read_gdsc_table(path: Path, line_map: Path) -> LineTable:
     Raises
     ------
     InputDataError
-        No such npz, a line or gene that stands twice (in the map, too), a value that is no finite number.
+        No such npz, a line or gene that appears twice (in the map, too), a value that is no finite number.
     """
     table = _read_npz(path)
     check_values(path, table, ~np.isfinite(table.to_numpy()), "a finite number for every line and gene")
@@ -111,7 +111,7 @@ def read_line_csv(path: Path) -> anndata.AnnData:
     Raises
     ------
     InputDataError
-        A value that is missing, negative or no number; a line or feature that stands twice.
+        A value that is missing, negative or no number; a line or feature that appears twice.
     """
     table = read_matrix(path)
     values = _numbers(table)
@@ -127,7 +127,7 @@ def read_matrix(path: Path, na_values: Sequence[str] = ("",)) -> pd.DataFrame:
     Raises
     ------
     InputDataError
-        A column that stands twice; a file that is not built like that.
+        A column that appears twice; a file that is not built like that.
     """
     # the first row by itself, because pandas renames the second of two equal columns
     names = read_tsv(path, sep=",", header=None, nrows=1, dtype=str).iloc[0, 1:]
@@ -177,7 +177,7 @@ def check_names(path: Path, what: str, names: Iterable[object]) -> None:
     Raises
     ------
     InputDataError
-        Names those that stand twice.
+        Names those that appear twice.
     """
     index = pd.Series(list(names), dtype=object)
     missing = index.isna() | (index == "")
@@ -188,7 +188,7 @@ def check_names(path: Path, what: str, names: Iterable[object]) -> None:
     twice = index[index.duplicated()].unique()
     if len(twice):
         raise InputDataError(
-            f"{path}: {what}s {listing(twice)} stand twice", f"every {what} once", "remove the duplicates"
+            f"{path}: {what}s {listing(twice)} appear twice", f"every {what} once", "remove the duplicates"
         )
 
 

@@ -86,7 +86,9 @@ class Vocabulary:
         out = cls(table, metadata)
         twice = table["ensembl_id"][table["ensembl_id"].duplicated()]
         if len(twice):
-            raise InputDataError(f"{path}: {listing(twice)} stand twice", "each gene once", "make the vocabulary again")
+            raise InputDataError(
+                f"{path}: {listing(twice)} appear twice", "each gene once", "make the vocabulary again"
+            )
         if metadata.get("hash") != out.hash:
             raise VocabularyMismatchError(
                 f"{path}: its {len(table)} genes have hash {out.hash}",
@@ -351,7 +353,7 @@ def read_gene_list(path: str | Path, size: int | None = None) -> list[str]:
     ids = ids.where(~ids.duplicated(keep=False), pd.Series(names, dtype=str))
     twice = ids[ids.duplicated()]
     if len(twice):
-        raise InputDataError(f"{path}: {listing(twice)} stand twice", "each gene once", "remove the duplicates")
+        raise InputDataError(f"{path}: {listing(twice)} appear twice", "each gene once", "remove the duplicates")
     if size is not None and len(ids) != size:
         raise InputDataError(
             f"{path}: {len(ids)} genes",

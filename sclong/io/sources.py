@@ -178,7 +178,7 @@ def load_sources(path: str | Path) -> dict[str, Source]:
             where = f"{path}, line {reader.line_num}"
             source = _parse_row(cells, where)
             if source.key in out:
-                raise ConfigError(f"{where}: {source.key!r} is there twice", "one row per file", "remove one of them")
+                raise ConfigError(f"{where}: {source.key!r} appears twice", "one row per file", "remove one of them")
             if (not source.hash or source.archive_hash) and source.key in lock:
                 digest, size = lock[source.key]
                 source = replace(source, locked_hash=digest, locked_bytes=size)

@@ -309,7 +309,7 @@ def test_gene_lists(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     [
         ("ENSG00000000001\nENSG00000000002\n", "2 gene ids"),
         ("ENSG00000000001\nPAD\nENSG00000000002\n", "'PAD' stands in place 2"),
-        ("ENSG00000000001\nENSG00000000001\nENSG00000000002\n", "stand twice"),
+        ("ENSG00000000001\nENSG00000000001\nENSG00000000002\n", "appear twice"),
         ("TP53\nMYC\nGATA1\n", "3 of 3 lines are no Ensembl gene ids"),
         ("", "no gene"),
         ("\x00\x80", "UTF-8"),

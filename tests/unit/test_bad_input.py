@@ -249,7 +249,7 @@ def test_a_vocabulary_with_a_gene_twice(tmp_path: Path, vocabulary: Vocabulary) 
     path = tmp_path / "vocabulary.tsv"
     vocabulary.write(path)
     path.write_text(path.read_text() + path.read_text().splitlines()[-1] + "\n")
-    assert "'ENSG00000000039' stand twice" in refused(lambda: Vocabulary.read(path)).found
+    assert "'ENSG00000000039' appear twice" in refused(lambda: Vocabulary.read(path)).found
 
 
 def test_shards_of_another_vocabulary(vocabulary: Vocabulary) -> None:

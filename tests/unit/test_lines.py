@@ -60,7 +60,7 @@ def test_a_published_table(tmp_path: Path) -> None:
         with pytest.raises(InputDataError, match="line 'ACH-2', 'G1'"):
             read_line_csv(path)
     path.write_text(",G1\nACH-1,1\nACH-1,2\n")
-    with pytest.raises(InputDataError, match="'ACH-1' stand twice"):
+    with pytest.raises(InputDataError, match="'ACH-1' appear twice"):
         read_line_csv(path)
 
 
@@ -116,9 +116,9 @@ def read_as(kind: str, folder: Path, values: np.ndarray, lines: list[str], genes
 def test_a_line_or_feature_that_stands_twice_is_named(kind: str, tmp_path: Path) -> None:
     values = np.arange(6.0).reshape(2, 3)
     assert read_as(kind, tmp_path, values, ["A", "B"], ["G0", "G1", "G2"]).shape == (2, 3)  # type: ignore[attr-defined]
-    with pytest.raises(InputDataError, match="lines 'A' stand twice"):
+    with pytest.raises(InputDataError, match="lines 'A' appear twice"):
         read_as(kind, tmp_path, values, ["A", "A"], ["G0", "G1", "G2"])
-    with pytest.raises(InputDataError, match="s 'G0' stand twice"):
+    with pytest.raises(InputDataError, match="s 'G0' appear twice"):
         read_as(kind, tmp_path, values, ["A", "B"], ["G0", "G0", "G2"])
 
 
@@ -173,7 +173,7 @@ def test_what_is_no_npz_of_lines_is_said(tmp_path: Path) -> None:
 
 def test_a_map_of_lines_that_fits_nothing_or_has_a_line_twice_is_said(tmp_path: Path) -> None:
     np.savez(tmp_path / "x.npz", X=np.ones((2, 1)), lines=["A", "B"], genes=["G"])
-    for rows, message in (("ACH-1\tA\nACH-1\tB\n", "lines 'ACH-1' stand twice"), ("ACH-1\ta\n", "none of its names")):
+    for rows, message in (("ACH-1\tA\nACH-1\tB\n", "lines 'ACH-1' appear twice"), ("ACH-1\ta\n", "none of its names")):
         (tmp_path / "map.tsv").write_text("depmap_id\tdeepdr_line\n" + rows)
         with pytest.raises(InputDataError, match=rf"map\.tsv: {message}"):
             read_gdsc_table(tmp_path / "x.npz", tmp_path / "map.tsv")

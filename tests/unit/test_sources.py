@@ -76,7 +76,7 @@ def test_a_wrong_cell_is_refused_with_its_line(tmp_path: Path, column: str, valu
 def test_a_row_that_is_there_twice_is_refused(tmp_path: Path) -> None:
     other = list(GOOD["web"])
     other[COLUMNS.index("bytes")] = "11"
-    with pytest.raises(ConfigError, match=r"line 4: 'web/a b\.csv' is there twice"):
+    with pytest.raises(ConfigError, match=r"line 4: 'web/a b\.csv' appears twice"):
         load_sources(write(tmp_path / "sources.tsv", [GOOD["web"], GOOD["pkg"], other]))
 
 

@@ -192,7 +192,7 @@ def test_ids_that_differ_by_their_version_stay_apart(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("content", "size", "message"),
     [
-        (f"{gene(4)}\n{gene(4)}\n".encode(), None, "stand twice"),
+        (f"{gene(4)}\n{gene(4)}\n".encode(), None, "appear twice"),
         (b"TWO\nFIVE\nSIX\n", None, "0 of its 3 names are in the annotation"),
         (f"{gene(4)}\n{gene(2)}\n".encode(), 3, r"2 genes\n(.|\n)*3 \(vocabulary\.size\)(.|\n)*size: 2 if"),
         (f"gene\n{gene(4)}\n{gene(2)}\n".encode(), 3, r"'gene' stands in place 1 of 3(.|\n)*without a header"),

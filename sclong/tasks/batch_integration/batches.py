@@ -55,7 +55,7 @@ def read_batches(inputs: Any, metadata: Any, chosen: IntegrationOptions) -> tupl
     Raises
     ------
     InputDataError
-        When tables do not belong together, a column is missing, no gene is shared, or a name stands twice.
+        When tables do not belong together, a column is missing, no gene is shared, or a name appears twice.
     """
     files = _as_list(inputs)
     tables = [None] * len(files) if metadata is None else _as_list(metadata)
@@ -196,7 +196,7 @@ def _filtered(adata: anndata.AnnData, chosen: IntegrationOptions) -> tuple[annda
     """Leave out cells with few genes, then genes in few cells."""
     if not adata.obs_names.is_unique or not adata.var_names.is_unique:
         raise InputDataError(
-            "cell or gene names stand twice", "unique names of cells and of genes", "make them unique in the file"
+            "cell or gene names appear twice", "unique names of cells and of genes", "make them unique in the file"
         )
     cells = sparse.csr_matrix(adata.X).getnnz(axis=1) >= max(chosen.min_genes, 1)
     kept = adata[cells]

@@ -99,13 +99,13 @@ def read_signature_table(path: str | Path) -> pd.DataFrame:
     Raises
     ------
     InputDataError
-        When it begins with other columns, or a gene stands twice.
+        When it begins with other columns, or a gene appears twice.
     """
     header = read_tsv(path, sep=",", header=None, nrows=1, dtype=str).iloc[0].tolist()
     twice = sorted({str(c) for c in header if header.count(c) > 1})
     if twice or header[: len(ID_COLUMNS)] != list(ID_COLUMNS):
         raise InputDataError(
-            f"{path}: columns {listing(twice)} stand twice" if twice else f"{path}: begins with {listing(header, 5)}",
+            f"{path}: columns {listing(twice)} appear twice" if twice else f"{path}: begins with {listing(header, 5)}",
             f"{', '.join(ID_COLUMNS)}, then one column for each gene, as in DeepCE's signature files",
             "correct the file's header, or make the file again with sclong.tasks.chemical_perturbation.lincs",
         )
@@ -165,7 +165,7 @@ def read_landmarks(path: str | Path, n_landmarks: int = N_LANDMARKS) -> pd.DataF
     Raises
     ------
     InputDataError
-        Another number of landmarks, or one that stands twice.
+        Another number of landmarks, or one that appears twice.
     """
     table = _read_columns(path, GENE_TABLE)
     landmarks = table[table["landmark"].isin(["1", "landmark"])][["gene_id", "symbol"]].reset_index(drop=True)
@@ -290,7 +290,7 @@ def write_signature_files(
     found = pd.Index([name for _, names in read for name in names])
     twice = found[found.duplicated()].append(pd.Index(table["sig_id"][table["sig_id"].duplicated()]))
     if len(twice):
-        raise InputDataError(f"signatures stand twice: {listing(twice)}", "each once", "give each file once")
+        raise InputDataError(f"signatures appear twice: {listing(twice)}", "each once", "give each file once")
     if found.empty:
         raise InputDataError(
             f"none of {counts['pass_the_filter']} signatures of {signatures} that pass the published filter is in "

@@ -37,7 +37,7 @@ def write_expression(inputs: Mapping[str, Any], genes: np.ndarray, cells: set[st
     Raises
     ------
     InputDataError
-        Negative values, a line or gene that stands twice, no gene of the signatures, or none of their lines.
+        Negative values, a line or gene that appears twice, no gene of the signatures, or none of their lines.
     """
     path = inputs["expression"]
     pickled = "expression_genes" in inputs

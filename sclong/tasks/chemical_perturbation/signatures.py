@@ -33,7 +33,7 @@ def read_h5ad_signatures(path: Path) -> Signatures:
     Raises
     ------
     InputDataError
-        A column is missing, a signature or a gene stands twice, or a row without a compound, a line or a dose above 0.
+        A column is missing, a signature or a gene appears twice, or a row without a compound, a line or a dose above 0.
     """
     adata = read_expression(path, layer="X")
     for column in ("pert_id", "cell_id", "dose_um"):
@@ -47,7 +47,7 @@ def read_h5ad_signatures(path: Path) -> Signatures:
     for what, given in (("signatures", adata.obs_names), ("genes", adata.var_names)):
         if given.has_duplicates:
             raise InputDataError(
-                f"{path}: {what} {listing(given[given.duplicated()])} stand twice", "each once", "remove the others"
+                f"{path}: {what} {listing(given[given.duplicated()])} appear twice", "each once", "remove the others"
             )
     words = adata.obs[["pert_id", "cell_id"]].apply(lambda c: c.astype(str).where(c.notna(), ""))
     samples = words.assign(dose_um=_doses(adata.obs["dose_um"], path), published_part="")
@@ -96,7 +96,7 @@ def read_deepce_signatures(paths: Sequence[Path]) -> tuple[Signatures, dict[str,
     signatures
         In the order of the files; columns sample, pert_id, cell_id, dose_um, published_part.
     counts
-        Rows read, left out by the filter, that stood twice, and that were replicates.
+        Rows read, left out by the filter, that appeared twice, and that were replicates.
 
     Raises
     ------
@@ -151,7 +151,7 @@ def read_deepce_signatures(paths: Sequence[Path]) -> tuple[Signatures, dict[str,
 
 
 def _once(table: pd.DataFrame, column: str) -> pd.DataFrame:
-    """Return `table` if no id stands twice in it."""
+    """Return `table` if no id appears twice in it."""
     twice = table[column][table[column].duplicated()]
     if len(twice):
         raise InputDataError(

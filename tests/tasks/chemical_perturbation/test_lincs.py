@@ -244,7 +244,7 @@ def broken(paths: dict[str, Path], how: str) -> None:
         ("landmarks", "9 landmark genes"),
         ("column", "no column 'pr_is_lm or is_lm or feature_space'"),
         ("nothing", "none of 0 signatures"),
-        ("twice", "stand twice: 'P1_A375_24H:A01'"),
+        ("twice", "appear twice: 'P1_A375_24H:A01'"),
         ("nan", "'P1_PC3_24H:A05', gene 'G0': no finite value"),
     ],
 )

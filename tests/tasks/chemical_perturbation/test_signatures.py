@@ -174,7 +174,7 @@ def test_doses_may_be_written_in_other_ways(tmp_path: Path) -> None:
         ([row("A", values=[1, 2, float("nan"), 4])], GENES, "24H:A', gene 'PAPD7'"),
         ([row("A", values=[1, 2, float("inf"), 4])], GENES, "24H:A', gene 'PAPD7'"),
         ([row("A", values=[1, 2, "high", 4])], GENES, "'PAPD7' holds something that is no number"),
-        ([row("A")], ["DDR1", "PAX8", "PAX8", "GAPDH"], "'PAX8' stand twice"),
+        ([row("A")], ["DDR1", "PAX8", "PAX8", "GAPDH"], "'PAX8' appear twice"),
         ([row("A", cell_id="JURKAT")], GENES, "no signature passes the published filter"),
         ([row("A"), row("B", "")], GENES, "1 signatures have no pert_id: 'LJP001_A375_24H:B'"),
     ],
@@ -248,7 +248,7 @@ def test_anndata_that_says_something_twice(tmp_path: Path) -> None:
     assert facts["same_compound_line_and_dose"] == 2
     with (
         pytest.warns(UserWarning, match="not unique"),
-        pytest.raises(InputDataError, match="signatures 'a' stand twice"),
+        pytest.raises(InputDataError, match="signatures 'a' appear twice"),
     ):
         prepare(h5ad_inputs(tmp_path, ["a", "b", "a"]), tmp_path / "out", options)
 
@@ -301,7 +301,10 @@ def test_expression_is_of_the_lines_of_the_signatures(tmp_path: Path) -> None:
         prepare(inputs, tmp_path / "out")
     with pytest.warns(UserWarning, match="not unique"):
         lines(["A375", "PC3", "A375"])
-    with pytest.warns(UserWarning, match="not unique"), pytest.raises(InputDataError, match="lines 'A375' stand twice"):
+    with (
+        pytest.warns(UserWarning, match="not unique"),
+        pytest.raises(InputDataError, match="lines 'A375' appear twice"),
+    ):
         prepare(inputs, tmp_path / "out")
 
 

@@ -507,7 +507,7 @@ def test_ids_need_no_prefix(tmp_path: Path) -> None:
     [
         ("responses", "GDSC:", "GDSC:1.0", r"responses\.txt: none of the 4 names of drug_id \('1\.01'"),
         ("responses", ",", ";", "0 names after the first in the first row"),
-        ("responses", '"ACH-2"', '"ACH-1"', r"responses\.txt: columns 'ACH-1' stand twice"),
+        ("responses", '"ACH-2"', '"ACH-1"', r"responses\.txt: columns 'ACH-1' appear twice"),
         ("responses", "ACH-", "ACH_", r"none of the 3 names of cell_line .*annotation\.txt"),
         ("drug_list", ",3385,", ",3385.0,", r"drug_list\.txt: none of the 1 names of pubchem \('5208'\).*drugs\.txt"),
         ("drug_list", ",T,P,", ",T,P,CID", "no PubChem id"),
