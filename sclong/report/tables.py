@@ -95,6 +95,8 @@ def summarize(
     for key, group in metrics.groupby(KEYS, sort=False, dropna=False):
         row: dict[str, object] = dict(zip(KEYS, key, strict=True))
         mean, sd, low, high = mean_interval(group["value"].to_numpy(float))
+        if low == high:  # equal values: no randomness, which is no certainty
+            low = high = float("nan")
         row.update(
             role=roles[str(row["model"])],
             primary=cards[str(row["benchmark"])].primary_metric == row["metric"],

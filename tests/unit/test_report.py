@@ -199,3 +199,9 @@ def test_pretraining_is_compared_with_the_untrained_twin(direction: str, verdict
     found = pretraining_effect(table, "toy", "pearson", ["sclong", "sclong_seed1"], "sclong_random")
     assert found["verdict"].tolist() == ["unclear"]
     assert pretraining_effect(table, "toy", "pearson", ["sclong"], "none").empty
+
+
+def test_a_row_without_randomness_has_no_interval() -> None:
+    out = summarize(metrics({"ridge": [0.5, 0.5], "mean": [0.1]}), {"toy": CARD}, {"toy": SPEC}, ROLES)
+    row = out.set_index("model").loc["ridge"]
+    assert row["seeds"] == 2 and np.isnan(row["ci95_low"]) and np.isnan(row["ci95_high"])
