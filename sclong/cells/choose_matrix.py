@@ -147,7 +147,7 @@ def choose_matrix(places: Sequence[Place], layer: str | None, value_kind: str, w
     counts = [place for place in places if place.verdict == "counts"]
     if not counts:
         return _without_counts(places, where)
-    counts.sort(key=lambda p: ["X", "raw"].index(p.label) if p.layer is None else 2 + (not _called_counts(p)))
+    counts.sort(key=_preference)
     first, rule, rest = counts[0], "holds counts", counts[1:]
     if first.layer in PARTS:
         raise _refusal(places, where, f"of matrices of counts there are only parts: {listing(p.label for p in counts)}")
@@ -235,6 +235,13 @@ def _on_shared_genes(first: Place, other: Place) -> tuple[sparse.csr_matrix | No
         same_size = len(names_a) == len(names_b)
         return (first.sample, other.sample) if same_size else (None, None)
     return first.sample[:, columns], other.sample[:, [where_b[names_a[i]] for i in columns]]
+
+
+def _preference(place: Place) -> tuple[int, str]:
+    """Order X, raw, layers called counts, other layers; by name, since files and memory order layers differently."""
+    if place.layer is None:
+        return ["X", "raw"].index(place.label), ""
+    return 2 + (not _called_counts(place)), place.layer
 
 
 def _called_counts(place: Place) -> bool:

@@ -53,6 +53,7 @@ def scores_figure(summary: pd.DataFrame, metrics: pd.DataFrame, benchmark: str) 
         SVG element.
     """
     rows = summary[(summary["benchmark"] == benchmark) & summary["primary"].astype(bool)]
+    rows = rows[rows["role"] != "published"]
     scenarios = list(dict.fromkeys(rows["scenario"]))
     models = list(dict.fromkeys(rows["model"]))[::-1]
     places = {model: y for y, model in enumerate(models)}

@@ -55,6 +55,7 @@ def perturbation_figure(
         SVG element.
     """
     rows = summary[(summary["benchmark"] == benchmark) & summary["primary"].astype(bool)]
+    rows = rows[rows["role"] != "published"]
     scenarios, models = list(dict.fromkeys(rows["scenario"])), list(dict.fromkeys(rows["model"]))
     names = {model: (published or {}).get(model) or model for model in models}
     paper = paper_values(card, scenarios)

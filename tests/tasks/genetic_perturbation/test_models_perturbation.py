@@ -230,12 +230,12 @@ def test_counts_of_embedded_cells_are_normalised(embedded: Path) -> None:
     counts = np.arange(18, 24)
     got = embedded_controls(problem(expression=embedded), np.array(["c3"]))
     np.testing.assert_allclose(got[0], np.log1p(1e4 * counts / counts.sum())[:5], rtol=1e-5)
-    with pytest.raises(InputDataError, match=r"not of the data set: 'x'"):
+    with pytest.raises(InputDataError, match=r"missing: 'x'"):
         embedded_controls(problem(expression=embedded), np.array(["c3", "x"]))
 
 
 def test_features_of_another_data_set_are_refused() -> None:
-    with pytest.raises(InputDataError, match=r"no vector for 1 genes: 'e4'"):
+    with pytest.raises(InputDataError, match=r"measured genes: 5 names; missing: 'e4'"):
         with_vectors(gears_data(problem()), problem(), features(order=["e0", "e1", "e2", "e3", "x"]))
 
 
