@@ -99,7 +99,7 @@ def fit_predict_mlp(
     hidden
         Width of each hidden layer; empty for a linear model.
     epochs, patience
-        Most epochs, and how many without a better validation loss end the training.
+        Maximum number of epochs; early stopping after `patience` epochs without a lower validation loss.
     learning_rate, weight_decay, dropout, batch_size
         Of AdamW and the network.
 

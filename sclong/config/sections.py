@@ -19,20 +19,23 @@ class PretrainConfig(Strict):
     micro_batch_size: int | None = Field(
         default=None,
         ge=1,
-        description="cells per forward and backward pass of a process; null: all of its cells of a step at once",
+        description="cells per forward and backward pass of each process (null: all cells of its share in one pass)",
     )
     optimizer: Literal["adam", "adamw"] = Field(
-        default="adam", description="adam (published) or adamw, whose weight decay is apart from the gradient"
+        default="adam", description="adam (published) or adamw (decoupled weight decay)"
     )
-    weight_decay: float = Field(default=0.0, ge=0, description="of matrices and tables, not of biases and norms")
+    weight_decay: float = Field(
+        default=0.0, ge=0, description="weight decay of matrices and tables (biases and norms have none)"
+    )
     learning_rate: float = Field(gt=0, description="peak learning rate")
     minimum_learning_rate: float = Field(default=1e-6, ge=0)
     schedule: Literal["cosine", "cosine_restarts", "authors"] = Field(
         default="cosine",
-        description="learning rate: cosine (warm-up, then half a cosine down to the last step), cosine_restarts (that "
-        "in cycles), or authors (published: cycles counted in epochs: 15, 5 of them warm-up, then longer, 0.9 as high)",
+        description="learning-rate schedule: cosine (warm-up, then half a cosine until the last step), cosine_restarts "
+        "(the same in cycles), or authors (published: cycles in epochs, 15 with 5 of warm-up, later ones longer and "
+        "0.9 as high)",
     )
-    warmup_steps: int = Field(default=20, ge=0, description="optimiser steps of linear warm-up (of every cycle)")
+    warmup_steps: int = Field(default=20, ge=0, description="optimiser steps of linear warm-up (in every cycle)")
     restart_steps: int | None = Field(
         default=None, ge=1, description="cosine_restarts: optimiser steps of the first cycle, warm-up included"
     )
@@ -43,68 +46,73 @@ class PretrainConfig(Strict):
         default=0.9, gt=0, le=1, description="cosine_restarts: peak of the next cycle, as a multiple"
     )
     gradient_clip: float = Field(default=1.0, gt=0, description="maximum norm of the gradient")
-    mask_fraction: float = Field(default=0.15, gt=0, lt=1, description="share of non-zero values chosen per cell")
-    replace_fraction: float = Field(default=0.9, gt=0, le=1, description="share of the chosen values that is hidden")
+    mask_fraction: float = Field(
+        default=0.15, gt=0, lt=1, description="share of the non-zero values of a cell that are selected"
+    )
+    replace_fraction: float = Field(default=0.9, gt=0, le=1, description="share of the selected values that are masked")
     mask_zero_fraction: float = Field(
         default=0.0,
         ge=0,
         lt=1,
-        description="share of the zeros per cell that is chosen and hidden too (published: none)",
+        description="share of the zeros of a cell that are selected and masked too (published: none)",
     )
     redraw_every: int = Field(
-        default=1000, ge=0, description="optimiser steps between draws of random features; 0: never"
+        default=1000, ge=0, description="optimiser steps between redraws of the random features (0: never)"
     )
     validate_every: int = Field(ge=1, description="optimiser steps between evaluations on held-out donors")
     validation_cells: int = Field(ge=1, description="held-out cells per evaluation")
     checkpoint_every: int = Field(ge=1, description="optimiser steps between training checkpoints")
     checkpoint_minutes: float | None = Field(
-        default=None, gt=0, description="one more checkpoint when so many minutes passed since the last; null: none"
+        default=None, gt=0, description="maximum number of minutes between training checkpoints (null: no limit)"
     )
-    keep_checkpoints: int = Field(default=2, ge=1, description="newest training checkpoints that are kept")
+    keep_checkpoints: int = Field(default=2, ge=1, description="number of newest training checkpoints that are kept")
     keep_every: int | None = Field(
-        default=None, ge=1, description="checkpoints of steps that this divides are kept for good; null: none"
+        default=None, ge=1, description="keep the checkpoint of every N-th step permanently (null: none)"
     )
     log_every: int = Field(
         default=10, ge=1, description="optimiser steps between lines of the log and of monitor.jsonl"
     )
     explosion_factor: float = Field(
-        default=100.0, gt=1, description="the training stops at a loss this many times that of the untrained model"
+        default=100.0,
+        gt=1,
+        description="training stops when the loss exceeds this multiple of the loss of the untrained model",
     )
     peak_tflops: float | None = Field(
-        default=None, gt=0, description="10^12 operations per second of a device, for MFU; null: known GPUs"
+        default=None,
+        gt=0,
+        description="peak of a device in 10^12 operations per second, for MFU (null: known for common GPUs)",
     )
-    tensorboard: bool = Field(default=False, description="write TensorBoard files too (needs the package tensorboard)")
+    tensorboard: bool = Field(default=False, description="also write TensorBoard files (needs the package tensorboard)")
     normalization: Literal["log1p_cp10k", "cp10k", "paper_log"] = Field(
         default="log1p_cp10k",
-        description="counts per 10,000, logged (log1p_cp10k) or not (cp10k), or log(x/10,000 + 1) scaled to a maximum "
-        "of 10 in each cell (paper_log: the paper's sentence, literally)",
+        description="counts per 10,000 with (log1p_cp10k) or without (cp10k) log1p, or log(x/10,000 + 1) scaled to a "
+        "maximum of 10 in each cell (paper_log: the text of the paper, literally)",
     )
     held_out_by: Literal["donor", "dataset", "cell"] = Field(
-        default="donor", description="what is held out whole; cell (published): a donor is then on both sides"
+        default="donor",
+        description="unit that is held out as a whole; with cell (published), donors are on both sides of the split",
     )
     held_out_fraction: float = Field(
         default=0.1,
         gt=0,
         lt=1,
-        description="share of the cells that is held out: the whole donors (or data sets) that come nearest to it",
+        description="share of the cells that is held out; whole donors (or data sets) that come closest to it are used",
     )
     second_seed: int | None = Field(
         default=None,
-        description="seed of a second pretraining (checkpoint and row sclong_seed1), so that tables show what the draw "
-        "of weights, cells and masks changes; null: none",
+        description="seed of a second pretraining (checkpoint and row sclong_seed1), so that tables show the effect "
+        "of the random weights, cells and masks (null: none)",
     )
-    workers: int = Field(default=0, ge=0, description="processes that read ahead, for each training process; 0: none")
+    workers: int = Field(default=0, ge=0, description="prefetching processes per training process (0: none)")
     seed: int = 0
     parallel: Literal["none", "ddp", "fsdp"] = Field(
         default="none",
-        description="how several processes share the work: ddp (each holds the whole model) or fsdp (each holds a part "
-        "of weights, gradients and optimiser; layers are gathered in the architecture's precision)",
+        description="parallelism of several processes: ddp (each has the whole model) or fsdp (weights, gradients and "
+        "optimiser are sharded; layers are gathered in the precision of the architecture)",
     )
     processes: int = Field(default=1, ge=1, description="processes per node, one for each GPU")
     nodes: int = Field(default=1, ge=1, description="nodes of the cluster (more than one: SLURM)")
-    tf32: bool = Field(
-        default=True, description="on a GPU, products of matrices in float32 are TF32, several times faster"
-    )
+    tf32: bool = Field(default=True, description="use TF32 for float32 matrix products on a GPU (several times faster)")
     device: Literal["cpu", "cuda"] = "cpu"
     threads: int = Field(default=2, ge=1, description="threads of a process")
 

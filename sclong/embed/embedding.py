@@ -200,8 +200,8 @@ def embed_file(
 ) -> None:
     """Embed an h5ad file of any size: copy it, and add to the copy what :func:`embed` sets.
 
-    The matrix is read, and every result is written, some cells at a time. Held are the model, the names of genes,
-    genes x D sums, and 8 bytes per cell. Outputs appear under their names when they are complete.
+    The matrix is read, and every result is written, some cells at a time. Memory use: the model, the gene names,
+    a (genes, D) array of sums, and 8 bytes per cell. Outputs appear under their names when they are complete.
 
     Parameters
     ----------

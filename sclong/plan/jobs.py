@@ -138,7 +138,10 @@ def settings_for_results(settings: Sequence[str], root: Path = Path(".")) -> tup
     path = root / folder / "preset.json"
     if not path.is_file() or (other := json.loads(path.read_text())["preset"]) == preset:
         return list(settings), None
-    said = f"{folder}/ holds preset {other}: planned for results_dir=results_{preset}, which the run must be given too"
+    said = (
+        f"{folder}/ holds preset {other}: this plan assumes results_dir=results_{preset}; "
+        "pass the same option to snakemake"
+    )
     return [*settings, f"results_dir=results_{preset}"], said
 
 

@@ -306,8 +306,8 @@ def epr(truth: np.ndarray, scores: np.ndarray, candidates: np.ndarray) -> float:
 def epr_beeline(truth: np.ndarray, scores: np.ndarray, candidates: np.ndarray) -> float:
     """Early precision ratio with BEELINE's treatment of signs and ties.
 
-    :func:`weights` are rounded to six digits; pairs that weigh 0 are not predicted; called are all pairs that weigh at
-    least what the pair at rank |E| weighs, however many these are (fewer than |E| where fewer are predicted). The
+    :func:`weights` are rounded to six digits, and a weight of 0 is no prediction. Every pair whose weight is at least
+    that of the |E|-th pair counts, so ties can give more than |E| pairs (and fewer where fewer are predicted). The
     precision among them is divided by the positive rate. Without ties and negative scores this is :func:`epr`.
 
     Parameters
